@@ -1,0 +1,1 @@
+"""targetcli nodes for restorable volumes."""

@@ -1,0 +1,1 @@
+"""Instant restore for Linux iSCSI servers: a tcmu-runner handler in Python."""

@@ -1,0 +1,1 @@
+"""The command line: a D-Bus client with no storage logic."""

@@ -1,0 +1,1 @@
+"""Runs the core on real sources."""

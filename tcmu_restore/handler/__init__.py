@@ -1,0 +1,1 @@
+"""The tcmu-runner side: C glue, entry points, status table."""

@@ -1,0 +1,1 @@
+"""The D-Bus service that the running handler offers."""

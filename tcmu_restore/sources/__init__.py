@@ -1,0 +1,1 @@
+"""The only code that talks to a device or a peer."""
