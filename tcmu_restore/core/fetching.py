@@ -1,0 +1,143 @@
+"""Fetches lost regions, answers those who wait, and populates the primary."""
+
+from __future__ import annotations
+
+from pyroaring import BitMap64
+
+from ..errors import LostRegionError, RestoreError
+from .buffer import Buffers, buffers_of
+from .effects import AllOf, Leg, Lock, Read, Spawn, Write, first_error
+from .extent import Extent
+from .fetch_table import Fetch
+from .overwrite_map import runs_of
+from .state import VolumeState
+
+
+async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
+    """Fill *buffers* with the bytes that the backup held at the loss (RD-1).
+
+    The live backup is asked first; while it is away, the snapshot may answer for regions that are
+    not in doubt (INT-2).
+
+    Raises:
+        SourceError: nobody could serve it; ``retryable`` says whether trying again may help.
+    """
+    try:
+        await Read(Leg.BACKUP, extent, buffers)
+    except RestoreError as error:
+        if not _snapshot_may_serve(state, extent):
+            raise
+        await _read_snapshot(state, extent, buffers, instead_of=error)
+    else:
+        state.counters.reads_from_backup += 1
+        state.counters.bytes_read_from_backup += extent.length
+
+
+async def _read_snapshot(
+    state: VolumeState, extent: Extent, buffers: Buffers, instead_of: RestoreError
+) -> None:
+    try:
+        await Read(Leg.SNAPSHOT, extent, buffers)
+    except RestoreError:
+        raise instead_of from None
+    if not _snapshot_may_serve(state, extent):  # a write may have come since
+        raise instead_of
+    state.counters.reads_from_snapshot += 1
+    state.counters.bytes_read_from_snapshot += extent.length
+
+
+def _snapshot_may_serve(state: VolumeState, extent: Extent) -> bool:
+    sets = state.overwrite_map.sets
+    regions = BitMap64(state.geometry.regions(extent))
+    return bool(sets.in_doubt.isdisjoint(regions) and sets.outdated.isdisjoint(regions))
+
+
+async def start_fetches(state: VolumeState, extent: Extent) -> list[Fetch]:
+    """Return fetches that together hold *extent*, all lost: joined where one is on its way."""
+    found: list[Fetch] = []
+    geometry = state.geometry
+    extension = state.readahead.extension(extent)
+    region, stop = geometry.regions(extent).start, geometry.regions(extent).stop
+    while region < stop:
+        fetch = state.fetches.joinable(region)
+        if fetch is None:
+            fetch = _new_fetch(state, range(region, stop), extension)
+            await Spawn(run_fetch(state, fetch))
+        found.append(fetch)
+        region = geometry.regions(fetch.extent).stop
+    return found
+
+
+def _new_fetch(state: VolumeState, wanted: range, extension: int) -> Fetch:
+    """Begin with *wanted*, stop before what is on its way, go on into the lost regions behind."""
+    geometry = state.geometry
+    ahead = wanted.stop + -(-extension // geometry.region_size)
+    limit = min(ahead, geometry.region_count)
+    fillable = state.overwrite_map.fillable_in(range(wanted.start, limit))
+    stop = wanted.start + 1
+    while stop < limit and stop in fillable and state.fetches.joinable(stop) is None:
+        stop += 1
+    fetch = Fetch(geometry.extent_of(range(wanted.start, stop)), state.loss_count)
+    fetch.keep = state.fetches.backlog + fetch.extent.length <= state.populate_backlog_max
+    state.fetches.add(fetch)
+    return fetch
+
+
+async def run_fetch(state: VolumeState, fetch: Fetch) -> None:
+    """Read what *fetch* is for, open its gate, then populate the primary from it."""
+    try:
+        await read_lost(state, fetch.extent, buffers_of(fetch.memory))
+    except RestoreError as error:
+        fetch.error = error
+    except BaseException:
+        fetch.error = LostRegionError(fetch.extent.offset, fetch.extent.length)
+        raise
+    finally:
+        if fetch.error is not None:
+            state.fetches.remove(fetch)
+        fetch.arrived.open()
+    if fetch.error is None:
+        try:
+            await populate(state, fetch)
+        finally:
+            state.fetches.remove(fetch)
+
+
+async def populate(state: VolumeState, fetch: Fetch) -> None:
+    """Write to the primary what is still lost of *fetch* and was not written meanwhile (RD-2)."""
+    if not fetch.keep:
+        state.counters.populates_dropped += 1
+        return
+    await Lock(fetch.extent)
+    written = await write_fetched(state, fetch)
+    state.counters.regions_populated += written
+
+
+async def write_fetched(state: VolumeState, fetch: Fetch) -> int:
+    """Write *fetch* to the primary where its regions are still lost; return their number.
+
+    The caller holds the lock on the fetch's extent.
+    """
+    wanted = still_wanted(state, fetch)
+    if not wanted:
+        return 0
+    extents = [state.geometry.extent_of(run) for run in runs_of(wanted)]
+    results = await AllOf(
+        tuple(Write(Leg.PRIMARY, extent, fetch.part(extent)) for extent in extents)
+    )
+    error = first_error(results)
+    if error is not None:
+        state.fail_primary(error)
+        return 0
+    if not still_wanted(state, fetch).issuperset(wanted):  # a loss came in between
+        return 0
+    state.overwrite_map.mark_fetched(wanted)  # MAP-2: after the write
+    return len(wanted)
+
+
+def still_wanted(state: VolumeState, fetch: Fetch) -> BitMap64:
+    """Return the regions of *fetch* that may be filled from it now (MRG-1, RD-2)."""
+    if state.is_diskless or fetch.loss_count != state.loss_count:
+        return BitMap64()
+    regions = state.geometry.regions(fetch.extent)
+    return state.overwrite_map.fillable_in(regions) - fetch.spoiled

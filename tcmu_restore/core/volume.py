@@ -1,0 +1,84 @@
+"""A volume: every procedure that a driver may start on it, in one place.
+
+Rules the procedures keep are numbered in DESIGN.md section 6 and cited where
+they are enforced: MAP in ``overwrite_map`` and ``committing``, INT in
+``intent_log`` and ``writing``, RD in ``fetching`` and ``fetch_table``, MIR in
+``writing``, ``committing`` and ``resync``, MRG in ``merge``, LOSS in ``reading``
+and ``state``.
+
+Each method returns a procedure; nothing happens until a driver runs it.
+"""
+
+from __future__ import annotations
+
+from pyroaring import BitMap64
+
+from . import committing, merge, reading, resync, writing
+from .buffer import Buffers
+from .effects import Procedure
+from .extent import Extent
+from .intent_log import recover_after_unclean_stop
+from .state import VolumeState
+
+
+class Volume:
+    """Decides where each byte lives. Pure: the drivers do what it asks for."""
+
+    def __init__(self, state: VolumeState) -> None:
+        self.state = state
+
+    def recover(self) -> None:
+        """Mark what the zones still armed leave uncertain; to be called once, when opened."""
+        state = self.state
+        recover_after_unclean_stop(state.intent.armed, state.overwrite_map, state.geometry)
+
+    def is_current(self, extent: Extent) -> bool:
+        """Return whether all of *extent* may be read from the primary just now."""
+        state = self.state
+        return state.overwrite_map.is_current(state.geometry.regions(extent))
+
+    def read(self, extent: Extent, buffers: Buffers) -> Procedure[None]:
+        """Fill *buffers* with *extent*. See ``reading.read``."""
+        return reading.read(self.state, extent, buffers)
+
+    def write(self, extent: Extent, buffers: Buffers, *, fua: bool = False) -> Procedure[None]:
+        """Write *buffers* at *extent*. See ``writing.write``."""
+        return writing.write(self.state, extent, buffers, fua=fua)
+
+    def zero(self, extent: Extent, *, fua: bool = False) -> Procedure[None]:
+        """Make *extent* zeros: UNMAP, and WRITE SAME of zeros. See ``writing.zero``."""
+        return writing.zero(self.state, extent, fua=fua)
+
+    def write_same(self, extent: Extent, block: Buffers, *, fua: bool = False) -> Procedure[None]:
+        """Repeat *block* over *extent*. See ``writing.write_same``."""
+        return writing.write_same(self.state, extent, block, fua=fua)
+
+    def compare_and_write(
+        self, extent: Extent, buffers: Buffers, *, fua: bool = False
+    ) -> Procedure[None]:
+        """Write if *extent* holds what is expected. See ``writing.compare_and_write``."""
+        return writing.compare_and_write(self.state, extent, buffers, fua=fua)
+
+    def flush(self) -> Procedure[None]:
+        """Make all completed writes durable. See ``committing.commit``."""
+        return committing.commit(self.state)
+
+    def checkpoint(self) -> Procedure[None]:
+        """Flush, commit, and disarm idle zones. See ``committing.checkpoint``."""
+        return committing.checkpoint(self.state)
+
+    def merge_step(self, step: merge.MergeStep) -> Procedure[None]:
+        """Merge one step. See ``merge.merge_step``."""
+        return merge.merge_step(self.state, step)
+
+    def resync_step(self, extent: Extent) -> Procedure[None]:
+        """Resync one step. See ``resync.resync_step``."""
+        return resync.resync_step(self.state, extent)
+
+    def backup_session_lost(self) -> None:
+        """What the backup had acknowledged but not flushed becomes stale (MIR-2)."""
+        self.state.forget_session()
+
+    def declare_lost(self, regions: BitMap64) -> None:
+        """The admin says that the primary's copies of *regions* are gone (LOSS-1)."""
+        self.state.lose(regions)

@@ -1,0 +1,143 @@
+"""SCSI commands of one volume: runs each, holds what cannot be served yet, answers in time.
+
+CMD-1: each command is completed exactly once. One that fails for want of a
+source is held until the source is back or its hold ends; then it is answered
+BUSY, or, when the source has been away longer than the volume's deadline, with
+an unrecoverable error (RD-1). Nothing of a held command is in flight, so no
+late local write can follow its answer.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle, get_running_loop
+from collections.abc import Callable
+from functools import partial
+
+from ..core.effects import Procedure
+from ..core.extent import Extent
+from ..core.volume import Volume
+from ..errors import (
+    FencedError,
+    LostRegionError,
+    OutOfRangeError,
+    RestoreError,
+    SourceUnreachableError,
+)
+from ..options import VolumeOptions
+from .command import Command, CommandKind
+from .driver import Driver
+
+
+class CommandQueue:
+    """The commands that a volume has accepted and not yet answered."""
+
+    def __init__(
+        self, volume: Volume, driver: Driver, options: VolumeOptions, when_idle: Callable[[], None]
+    ) -> None:
+        self._volume = volume
+        self._driver = driver
+        self._options = options
+        self._when_idle = when_idle
+        self._open: set[Command] = set()
+        self._held: dict[Command, TimerHandle] = {}
+        self._is_closing = False
+        self.unreachable_since: float | None = None
+        """Loop time since which the backup has been away, or None."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def submit(self, command: Command) -> None:
+        """Run *command*; its ``complete`` is called once, perhaps before this returns."""
+        self._open.add(command)
+        geometry = self._volume.state.geometry
+        if command.offset + command.length > geometry.size:
+            self._complete(command, OutOfRangeError(command.offset, command.length, geometry.size))
+        elif self._is_closing:
+            self._complete(command, _closing())
+        else:
+            deadline = get_running_loop().time() + self._options.hold_seconds
+            self._attempt(command, deadline)
+
+    def source_changed(self) -> None:
+        """A source came back: try what is held again, in the order in which it came."""
+        held, self._held = self._held, {}
+        for command, timer in held.items():
+            timer.cancel()
+            self._attempt(command, timer.when())
+
+    def close(self) -> None:
+        """Answer what is held with BUSY and take nothing more. What runs goes on to its end."""
+        self._is_closing = True
+        held, self._held = self._held, {}
+        for command, timer in held.items():
+            timer.cancel()
+            self._complete(command, _closing())
+
+    def _attempt(self, command: Command, deadline: float) -> None:
+        if command.length == 0 and command.kind is not CommandKind.FLUSH:
+            self._complete(command, None)
+            return
+        procedure = _procedure(self._volume, command)
+        self._driver.start(procedure, partial(self._attempt_done, command, deadline))
+
+    def _attempt_done(self, command: Command, deadline: float, error: BaseException | None) -> None:
+        if error is None:
+            self._complete(command, None)
+        elif not isinstance(error, RestoreError):
+            self._complete(command, FencedError("", f"{type(error).__name__}: {error}"))
+        elif not error.retryable:
+            self._complete(command, error)
+        elif self._is_closing or get_running_loop().time() >= deadline or self._is_overdue():
+            self._complete(command, self._verdict(command, error))
+        else:
+            self._hold(command, deadline, error)
+
+    def _hold(self, command: Command, deadline: float, error: RestoreError) -> None:
+        loop = get_running_loop()
+        timer = loop.call_at(deadline, self._hold_ended, command, error)
+        self._held[command] = timer
+
+    def _hold_ended(self, command: Command, error: RestoreError) -> None:
+        del self._held[command]
+        self._complete(command, self._verdict(command, error))
+
+    def _is_overdue(self) -> bool:
+        if self.unreachable_since is None:
+            return False
+        away = get_running_loop().time() - self.unreachable_since
+        return away >= self._options.lost_read_deadline_seconds
+
+    def _verdict(self, command: Command, error: RestoreError) -> RestoreError:
+        """Return what a command that could not be served is answered with (RD-1)."""
+        if self._is_overdue() and command.kind is not CommandKind.FLUSH:
+            return LostRegionError(command.offset, command.length)
+        return error
+
+    def _complete(self, command: Command, error: RestoreError | None) -> None:
+        self._open.remove(command)  # CMD-1: a second completion fails here
+        command.complete(error)
+        if not self._open:
+            self._when_idle()
+
+
+def _closing() -> RestoreError:
+    return SourceUnreachableError("the volume", "it is being closed")
+
+
+def _procedure(volume: Volume, command: Command) -> Procedure[None]:
+    """Return the procedure that carries *command* out."""
+    if command.kind is CommandKind.FLUSH:
+        return volume.flush()
+    extent, buffers, fua = Extent(command.offset, command.length), command.buffers, command.fua
+    match command.kind:
+        case CommandKind.READ:
+            return volume.read(extent, buffers)
+        case CommandKind.WRITE:
+            return volume.write(extent, buffers, fua=fua)
+        case CommandKind.UNMAP:
+            return volume.zero(extent)
+        case CommandKind.WRITE_SAME:
+            return volume.write_same(extent, buffers, fua=fua)
+        case CommandKind.COMPARE_AND_WRITE:
+            return volume.compare_and_write(extent, buffers, fua=fua)

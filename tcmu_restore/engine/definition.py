@@ -1,0 +1,143 @@
+"""A volume's definition: a root-only TOML file. Everything in it is treated as hostile."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadDefinitionError, BadNameError, UnknownVolumeError, VolumeExistsError
+from ..options import VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDefinition:
+    """One iSCSI LUN and how to reach it."""
+
+    url: str
+    credentials: str | None = None
+    header_digest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What the admin wants of one volume."""
+
+    primary: str
+    backup: PeerDefinition
+    options: VolumeOptions = field(default_factory=VolumeOptions)
+
+
+def check_name(name: str) -> None:
+    """Raise BadNameError unless *name* can name a volume."""
+    if VOLUME_NAME.fullmatch(name) is None:
+        raise BadNameError(name[: 2 * VOLUME_NAME_LENGTH_MAX], VOLUME_NAME_LENGTH_MAX)
+
+
+def definition_path(directory: Path, name: str) -> Path:
+    """Return where the definition of *name* is kept; checks the name."""
+    check_name(name)
+    return directory / f"{name}.toml"
+
+
+def load_definition(directory: Path, name: str) -> Definition:
+    """Read the definition of *name*.
+
+    Raises:
+        UnknownVolumeError: there is none. BadNameError, BadDefinitionError: see there.
+    """
+    path = definition_path(directory, name)
+    try:
+        if path.stat().st_mode & 0o077:
+            raise BadDefinitionError(str(path), "others than its owner may read it; use mode 0600")
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnknownVolumeError(name) from None
+    except (OSError, ValueError) as error:
+        raise BadDefinitionError(str(path), str(error)) from error
+    try:
+        return _parse(raw)
+    except (TypeError, ValueError) as error:
+        raise BadDefinitionError(str(path), str(error)) from error
+
+
+def _parse(raw: dict[str, Any]) -> Definition:
+    raw = dict(raw)
+    peer = dict(_take(raw, "backup", dict))
+    backup = PeerDefinition(
+        url=_take(peer, "url", str),
+        credentials=_take(peer, "credentials", str) if "credentials" in peer else None,
+        header_digest=_take(peer, "header_digest", bool) if "header_digest" in peer else False,
+    )
+    options = _parse_options(_take(raw, "options", dict) if "options" in raw else {})
+    definition = Definition(_take(raw, "primary", str), backup, options)
+    for table, name in ((raw, "the file"), (peer, "[backup]")):
+        if table:
+            raise ValueError(f"unknown setting in {name}: {', '.join(sorted(table))}")
+    return definition
+
+
+def _take(table: dict[str, Any], name: str, kind: type) -> Any:
+    if name not in table:
+        raise ValueError(f"{name!r} is missing")
+    value = table.pop(name)
+    if type(value) is not kind:
+        raise ValueError(f"{name!r} must be a {kind.__name__}")
+    return value
+
+
+def _parse_options(raw: dict[str, Any]) -> VolumeOptions:
+    defaults = VolumeOptions()
+    known = {item.name: type(getattr(defaults, item.name)) for item in fields(defaults)}
+    for name, value in raw.items():
+        if name not in known:
+            raise ValueError(f"unknown setting in [options]: {name}")
+        if isinstance(value, bool) or not isinstance(value, (int, known[name])) or value <= 0:
+            raise ValueError(f"{name!r} must be a positive {known[name].__name__}")
+    options = replace(defaults, **raw)
+    for name in ("region_size", "zone_size"):
+        size = getattr(options, name)
+        if size & (size - 1):
+            raise ValueError(f"{name!r} must be a power of two")
+    if not 4096 <= options.region_size <= options.zone_size:  # noqa: PLR2004 - a page
+        raise ValueError("region_size must be at least 4096 and at most zone_size")
+    return options
+
+
+def save_definition(directory: Path, name: str, definition: Definition) -> None:
+    """Write the definition of a new volume, mode 0600, whole or not at all.
+
+    Raises:
+        VolumeExistsError: there is one already. BadDefinitionError: it cannot be written.
+    """
+    path = definition_path(directory, name)
+    if path.exists():
+        raise VolumeExistsError(name)
+    lines = [f"primary = {_quote(definition.primary)}", "", "[backup]"]
+    lines.append(f"url = {_quote(definition.backup.url)}")
+    if definition.backup.credentials is not None:
+        lines.append(f"credentials = {_quote(definition.backup.credentials)}")
+    if definition.backup.header_digest:
+        lines.append("header_digest = true")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_whole(path, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise BadDefinitionError(str(path), str(error)) from error
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text)  # a TOML basic string has JSON's escapes
+
+
+def _write_whole(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,201 @@
+"""The merge of one volume: start, pause, resume, cancel, and where it is."""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle, get_running_loop
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from pyroaring import BitMap64
+
+from ..core.effects import Leg
+from ..core.merge import MergeStep, plan_merge_step
+from ..core.volume import Volume
+from ..errors import RestoreError, SourceError
+from .driver import Driver
+
+RETRY_SECONDS = 1.0
+"""How long a merge waits after a source that failed before it tries again."""
+
+RATE_WINDOW_SECONDS = 10.0
+"""The rate is a mean over this long: steadier than a host's eye needs, fresh enough to trust."""
+
+
+class MergeState(Enum):
+    """What the merge is doing."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+
+
+class MergeJob:
+    """Keeps a number of steps in flight until nothing that can be filled is lost.
+
+    The cursor is not kept: the overwrite map says what is still lost, so a merge that goes on
+    after a restart copies again only what was not committed.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        driver: Driver,
+        *,
+        step_length: int,
+        depth: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.state = MergeState.IDLE
+        self.reason = ""
+        self._volume = volume
+        self._driver = driver
+        self._step_length = step_length
+        self._depth = depth
+        self._on_change = on_change
+        self._cursor = 0
+        self._counts_skipped = False
+        """Only in the first pass: later ones meet what the merge itself made current."""
+        self._in_flight = 0
+        self._retry: TimerHandle | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    # --- verbs --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin with the first lost region."""
+        self._cursor = 0
+        self._counts_skipped = True
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on, after a pause or a restart, wherever the map has lost regions."""
+        self._samples.clear()
+        self._enter(MergeState.RUNNING)
+        self._fill()
+
+    def pause(self) -> None:
+        """Start no further step; those in flight end."""
+        self._enter(MergeState.PAUSED)
+
+    def stop(self) -> None:
+        """Give up; what is merged stays merged."""
+        self._enter(MergeState.IDLE)
+
+    def source_changed(self) -> None:
+        """A source came back: do not wait for the timer."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry_now()
+
+    # --- the pump -----------------------------------------------------------------------
+
+    def _enter(self, state: MergeState) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.state, self.reason = state, ""
+        self._on_change()
+
+    def _fill(self) -> None:
+        while (
+            self.state is MergeState.RUNNING
+            and self._retry is None
+            and self._in_flight < self._depth
+        ):
+            plan = plan_merge_step(self._volume.state, self._cursor, self._step_length)
+            if self._counts_skipped:
+                self._volume.state.counters.regions_skipped_current += plan.skipped_current
+            self._cursor = plan.cursor
+            if plan.step is None:
+                self._end_of_pass()
+                return
+            self._in_flight += 1
+            done = partial(self._step_done, plan.step)
+            # not at once: a store that answers at once would grow the stack
+            procedure = self._volume.merge_step(plan.step)
+            get_running_loop().call_soon(self._driver.start, procedure, done)
+
+    def _end_of_pass(self) -> None:
+        """Done if nothing is left to fill; else another pass takes what failed in this one."""
+        self._counts_skipped = False
+        if self._in_flight:
+            return
+        state = self._volume.state
+        left = state.overwrite_map.lost_count - len(state.overwrite_map.sets.outdated)
+        if left == 0:
+            self._enter(MergeState.DONE)
+        elif state.is_diskless:
+            self._wait(f"the primary is failed: {state.primary_failure}")
+        else:
+            self._cursor = 0
+            self._wait("some regions could not be merged and are tried again")
+
+    def _step_done(self, step: MergeStep, error: BaseException | None) -> None:
+        self._in_flight -= 1
+        if error is None:
+            self._sample()
+        elif isinstance(error, RestoreError):
+            self._step_failed(step, error)
+        else:
+            return  # the volume is fenced
+        self._fill()
+
+    def _step_failed(self, step: MergeStep, error: RestoreError) -> None:
+        """Fall back to the live backup for what a snapshot cannot read; wait for the rest."""
+        permanent = isinstance(error, SourceError) and not error.retryable
+        if permanent and step.leg is Leg.SNAPSHOT:
+            regions = self._volume.state.geometry.regions(step.extent)
+            self._volume.state.overwrite_map.mark_in_doubt(BitMap64(regions))
+        self._wait(str(error))
+
+    def _wait(self, reason: str) -> None:
+        if self.state is not MergeState.RUNNING or self._retry is not None:
+            return
+        self.reason = reason
+        self._retry = get_running_loop().call_later(RETRY_SECONDS, self._retry_now)
+        self._on_change()
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        self.reason = ""
+        self._fill()
+
+    # --- what the user sees -------------------------------------------------------------
+
+    def _sample(self) -> None:
+        now = get_running_loop().time()
+        self._samples.append((now, self._bytes_current()))
+        while self._samples and self._samples[0][0] < now - RATE_WINDOW_SECONDS:
+            self._samples.popleft()
+
+    def _bytes_current(self) -> int:
+        state = self._volume.state
+        return len(state.overwrite_map.sets.current) * state.geometry.region_size
+
+    def rate(self) -> float:
+        """Return bytes a second that came to be current, over the last seconds; 0 when idle."""
+        if self.state is not MergeState.RUNNING or len(self._samples) < 2:  # noqa: PLR2004 - a span
+            return 0.0
+        (first, before), (last, after) = self._samples[0], self._samples[-1]
+        if get_running_loop().time() - last > RATE_WINDOW_SECONDS or last == first:
+            return 0.0
+        return (after - before) / (last - first)
+
+    def status(self) -> dict[str, Any]:
+        """Return the merge's part of the status document. Sizes are bytes."""
+        state = self._volume.state
+        size = state.geometry.size
+        done = min(self._bytes_current(), size)
+        rate = self.rate()
+        return {
+            "state": self.state.value,
+            "reason": self.reason,
+            "bytes_done": done,
+            "bytes_total": size,
+            "rate_bytes_per_second": rate,
+            "seconds_left": (size - done) / rate if rate > 0 else None,
+        }

@@ -1,0 +1,165 @@
+"""Opens a volume: definition, state file, stores, recovery after an unclean stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.geometry import Geometry
+from ..core.intent_log import IntentLog
+from ..core.overwrite_map import OverwriteMap
+from ..core.progress import Counters
+from ..core.state import VolumeState
+from ..core.volume import Volume
+from ..errors import (
+    BlockSizeMismatchError,
+    IdentityMismatchError,
+    PrimaryTooSmallError,
+    RestoreError,
+    SizeMismatchError,
+    StateCorruptError,
+)
+from ..options import IscsiOptions
+from ..sources.base import BlockStore, SourceGeometry
+from ..sources.credentials import load_credentials
+from ..sources.file import FileStore
+from ..sources.iscsi import IscsiStore
+from ..sources.iscsi_url import parse_iscsi_url
+from .definition import Definition, PeerDefinition, load_definition
+from .state_db import StateDb, StoredState
+from .volume_engine import Parts, VolumeEngine
+
+log = logging.getLogger(__name__)
+
+
+def connect_peer(
+    peer: PeerDefinition,
+    expected: SourceGeometry | None,
+    on_change: Callable[[bool], None] | None = None,
+    *,
+    sessions: int = 1,
+) -> IscsiStore:
+    """Return a store for *peer* that connects in the background from now on.
+
+    Raises BadUrlError, BadDefinitionError (credentials); never waits for the peer.
+    """
+    credentials = load_credentials(Path(peer.credentials)) if peer.credentials else None
+    store = IscsiStore(
+        parse_iscsi_url(peer.url),
+        IscsiOptions(header_digest=peer.header_digest, sessions=sessions),
+        credentials=credentials,
+        expected=expected,
+        on_change=on_change,
+    )
+    store.start()
+    return store
+
+
+async def open_engine(
+    name: str,
+    definition_dir: Path,
+    state_dir: Path,
+    *,
+    size: int,
+    block_size: int,
+    on_change: Callable[[str, str], None],
+) -> VolumeEngine:
+    """Open the volume *name* and serve it; the backup may be unreachable.
+
+    *size* and *block_size* (bytes) are what LIO was told; they must be what was recorded.
+
+    Raises:
+        UnknownVolumeError, BadDefinitionError, StateCorruptError, StateNewerError,
+        SizeMismatchError, BlockSizeMismatchError: nothing was changed.
+    """
+    definition = load_definition(definition_dir, name)
+    db, stored = StateDb.open(state_dir / f"{name}.db")
+    try:
+        geometry = _geometry(db, stored.facts, definition)
+        _check_told(name, geometry, size, block_size)
+        return await _assemble(name, definition, geometry, db, stored, on_change)
+    except BaseException:
+        await db.close()
+        raise
+
+
+def _geometry(db: StateDb, facts: dict[str, Any], definition: Definition) -> Geometry:
+    try:
+        geometry = Geometry(
+            facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
+        )
+        SourceGeometry(**facts["backup"])
+        str(facts["primary_identity"])
+    except (KeyError, TypeError, AssertionError) as error:
+        raise StateCorruptError(str(db.path), f"a recorded fact is missing: {error}") from error
+    if geometry.region_size != definition.options.region_size:
+        log.warning("region_size of an existing volume cannot be changed; keeping the old one")
+    return geometry
+
+
+def _check_told(name: str, geometry: Geometry, size: int, block_size: int) -> None:
+    what = f"The LIO backstore of {name!r}"
+    if size != geometry.size:
+        raise SizeMismatchError(what, size, geometry.size)
+    if block_size != geometry.block_size:
+        raise BlockSizeMismatchError(what, block_size, geometry.block_size)
+
+
+async def _assemble(
+    name: str,
+    definition: Definition,
+    geometry: Geometry,
+    db: StateDb,
+    stored: StoredState,
+    on_change: Callable[[str, str], None],
+) -> VolumeEngine:
+    volume = Volume(_volume_state(geometry, definition, stored))
+    volume.recover()
+    primary = await _open_primary(name, definition, geometry, stored.facts, volume)
+    engines: list[VolumeEngine] = []
+    backup = connect_peer(
+        definition.backup,
+        SourceGeometry(**stored.facts["backup"]),
+        lambda reachable: engines[0].backup_changed(reachable) if engines else None,
+    )
+    parts = Parts(name, definition, volume, db, backup, primary, dict(stored.facts))
+    engine = VolumeEngine(parts, on_change)
+    engines.append(engine)
+    engine.changed()
+    return engine
+
+
+def _volume_state(geometry: Geometry, definition: Definition, stored: StoredState) -> VolumeState:
+    return VolumeState(
+        geometry,
+        OverwriteMap(geometry.region_count, stored.sets),
+        IntentLog(stored.armed_zones),
+        fetch_ahead_max=definition.options.fetch_ahead_max,
+        populate_backlog_max=definition.options.populate_backlog,
+        counters=Counters.from_dict(stored.facts.get("counters", {})),
+    )
+
+
+async def _open_primary(
+    name: str, definition: Definition, geometry: Geometry, facts: dict[str, Any], volume: Volume
+) -> BlockStore | None:
+    """Open the primary, or go on diskless: a missing disk must not keep the LUN away (LOSS-2)."""
+    store: FileStore | None = None
+    try:
+        store = FileStore.open(definition.primary)
+        found = store.geometry
+        if found.size < geometry.size:
+            raise PrimaryTooSmallError(definition.primary, found.size, geometry.size)
+        if found.identity != facts["primary_identity"]:
+            raise IdentityMismatchError(
+                f"The disk {definition.primary}", found.identity, facts["primary_identity"]
+            )
+    except RestoreError as error:
+        log.error("volume %s: goes on diskless: %s", name, error)  # noqa: TRY400 - no traceback
+        volume.state.fail_primary(error)
+        if store is not None:
+            await store.close()
+        return None
+    return store

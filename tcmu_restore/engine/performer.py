@@ -1,0 +1,96 @@
+"""Carries the core's effects out on the stores of one volume."""
+
+from __future__ import annotations
+
+from asyncio import Future, get_running_loop
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from ..core.effects import CommitIntent, CommitMap, FindZeros, Flush, Leg, Read, Write, Zero
+from ..core.extent import Extent
+from ..errors import SourceUnreachableError
+from ..sources.base import BlockSource, BlockStore, ExtentKind
+from .state_db import StateDb
+
+
+class StorePerformer:
+    """The stores behind the three legs. A missing one answers like an unreachable one."""
+
+    def __init__(
+        self,
+        db: StateDb,
+        backup: BlockStore,
+        primary: BlockStore | None,
+        facts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.db = db
+        self.backup = backup
+        self.primary = primary
+        self.snapshot: BlockSource | None = None
+        self._facts = facts
+
+    def perform(self, effect: Read | Write | Zero | Flush | FindZeros) -> Future[Any]:
+        """Start a transfer."""
+        match effect:
+            case Read():
+                return self._source(effect.leg).read_into(effect.extent.offset, effect.buffers)
+            case Write():
+                return self._store(effect.leg).write(effect.extent.offset, effect.buffers)
+            case Zero():
+                return self._store(effect.leg).zero(effect.extent)
+            case Flush():
+                return self._store(effect.leg).flush()
+            case FindZeros():
+                return self._find_zeros(effect.extent)
+            case _:
+                assert_never(effect)
+
+    def commit(self, effect: CommitMap | CommitIntent) -> Future[None]:
+        """Start a commit; the state file keeps the order of these calls."""
+        match effect:
+            case CommitMap():
+                return self.db.commit_map(effect.image, self._facts())
+            case CommitIntent():
+                return self.db.commit_intent(effect.armed, effect.disarmed)
+            case _:
+                assert_never(effect)
+
+    def _source(self, leg: Leg) -> BlockSource:
+        if leg is not Leg.SNAPSHOT:
+            return self._store(leg)
+        if self.snapshot is None:
+            raise SourceUnreachableError("the snapshot", "none is attached")
+        return self.snapshot
+
+    def _store(self, leg: Leg) -> BlockStore:
+        if leg is Leg.BACKUP:
+            return self.backup
+        if self.primary is None:
+            raise SourceUnreachableError("the primary", "the volume is diskless")
+        return self.primary
+
+    def _find_zeros(self, extent: Extent) -> Future[list[Extent]]:
+        found: Future[list[Extent]] = get_running_loop().create_future()
+        known = self._source(Leg.SNAPSHOT).extents(extent)
+
+        def answer(future: Future[list[tuple[ExtentKind, int]]]) -> None:
+            if found.done():
+                return
+            error = future.exception()
+            found.set_result([] if error else list(_zeros(extent, future.result())))
+
+        known.add_done_callback(answer)
+        return found
+
+
+def _zeros(extent: Extent, kinds: list[tuple[ExtentKind, int]]) -> list[Extent]:
+    """Return the known zeros. What a peer says is clipped to *extent*, never trusted beyond it."""
+    zeros = []
+    offset = extent.offset
+    for kind, length in kinds:
+        if length > 0 and kind is ExtentKind.ZERO:
+            part = Extent(offset, length).intersection(extent)
+            if part is not None:
+                zeros.append(part)
+        offset += max(0, length)
+    return zeros
