@@ -80,7 +80,9 @@ async def _flush_both(
         if isinstance(primary, RestoreError):
             state.fail_primary(primary)
     forgotten = _not_durable(unflushed, results[0])
-    state.overwrite_map.mark_stale(forgotten)  # MIR-2
+    if not isinstance(results[0], RestoreError):
+        state.begin_epoch(results[0])
+    state.doubt_unflushed(forgotten)  # MIR-2
     if not state.is_diskless:
         return image.with_stale(forgotten), forgotten
     if isinstance(results[0], RestoreError):

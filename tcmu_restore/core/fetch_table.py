@@ -77,6 +77,11 @@ class FetchTable:
                 regions = self._geometry.regions(common)
                 fetch.spoiled.add_range(regions.start, regions.stop)
 
+    def spoil_regions(self, regions: BitMap64) -> None:
+        """The backup may have forgotten what was fetched of *regions* (MIR-2)."""
+        for fetch in self._fetches:
+            fetch.spoiled.update(regions & BitMap64(self._geometry.regions(fetch.extent)))
+
     def joinable(self, region: int) -> Fetch | None:
         """Return a fetch that will hold *region* as a read that comes now must see it."""
         for fetch in self._fetches:

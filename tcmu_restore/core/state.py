@@ -32,6 +32,9 @@ class VolumeState:
     unflushed: dict[int, BitMap64] = field(default_factory=dict)
     """Regions the backup has acknowledged but not flushed, by durability epoch (MIR-2)."""
 
+    backup_epoch: int = 0
+    """The newest durability epoch of the backup that is known to have begun."""
+
     primary_failure: RestoreError | None = None
     """Why the primary is failed; the volume is diskless then (LOSS-2)."""
 
@@ -64,14 +67,26 @@ class VolumeState:
         self.lose(self.overwrite_map.sets.current.copy())
 
     def note_unflushed(self, regions: BitMap64, epoch: int) -> None:
-        """The backup acknowledged a write to *regions* in *epoch*."""
+        """The backup acknowledged a write to *regions* in *epoch*; stale if that is over (MIR-2)."""
+        if epoch < self.backup_epoch:
+            self.overwrite_map.mark_stale(regions)
+            return
         self.unflushed.setdefault(epoch, BitMap64()).update(regions)
 
-    def forget_session(self) -> BitMap64:
-        """The backup's session is gone: what it had not flushed becomes stale (MIR-2)."""
-        regions = BitMap64()
-        for unflushed in self.unflushed.values():
-            regions.update(unflushed)
-        self.unflushed.clear()
+    def begin_epoch(self, epoch: int) -> None:
+        """The backup may have forgotten what it had not flushed before *epoch*."""
+        self.backup_epoch = max(self.backup_epoch, epoch)
+        for past in [number for number in self.unflushed if number < epoch]:
+            self.doubt_unflushed(self.unflushed.pop(past))
+
+    def doubt_unflushed(self, regions: BitMap64) -> None:
+        """The backup may have forgotten the unflushed bytes of *regions*, or may yet (MIR-2).
+
+        Current ones become stale. Lost ones go on as unflushed: what is fetched of them before the
+        next flush may still be forgotten there.
+        """
         self.overwrite_map.mark_stale(regions)
-        return regions
+        self.fetches.spoil_regions(regions)
+        lost = regions - self.overwrite_map.sets.current
+        if lost:
+            self.note_unflushed(lost, self.backup_epoch)

@@ -28,9 +28,15 @@ class Volume:
         self.state = state
 
     def recover(self) -> None:
-        """Mark what the zones still armed leave uncertain; to be called once, when opened."""
+        """Mark what the zones still armed leave uncertain; to be called once, when opened.
+
+        The backup may hold writes to those zones that it has not flushed: a region in doubt that
+        is fetched from it comes to be stale if it forgets them (MIR-2).
+        """
         state = self.state
         recover_after_unclean_stop(state.intent.armed, state.overwrite_map, state.geometry)
+        for zone in state.intent.armed:
+            state.note_unflushed(BitMap64(state.geometry.regions_of_zone(zone)), epoch=0)
 
     def is_current(self, extent: Extent) -> bool:
         """Return whether all of *extent* may be read from the primary just now."""
@@ -75,9 +81,9 @@ class Volume:
         """Resync one step. See ``resync.resync_step``."""
         return resync.resync_step(self.state, extent)
 
-    def backup_session_lost(self) -> None:
-        """What the backup had acknowledged but not flushed becomes stale (MIR-2)."""
-        self.state.forget_session()
+    def backup_epoch_began(self, epoch: int) -> None:
+        """What the backup acknowledged before *epoch* and had not flushed becomes stale (MIR-2)."""
+        self.state.begin_epoch(epoch)
 
     def declare_lost(self, regions: BitMap64) -> None:
         """The admin says that the primary's copies of *regions* are gone (LOSS-1)."""

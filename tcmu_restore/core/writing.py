@@ -100,11 +100,14 @@ async def _armed(
 
 
 async def _write_both(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
+    epoch = state.backup_epoch
     whole, composed = await _with_edges(state, extent, buffers)
     effects: list[Effect] = [Write(Leg.BACKUP, extent, buffers)]
     if not state.is_diskless:
         effects.append(Write(Leg.PRIMARY, whole, composed))
     await _perform(state, extent, effects)
+    if whole != extent and epoch != state.backup_epoch:  # the edges may be forgotten there (MIR-2)
+        state.overwrite_map.mark_stale(BitMap64(state.geometry.regions(extent)))
 
 
 async def _zero_both(state: VolumeState, extent: Extent) -> None:

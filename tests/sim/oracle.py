@@ -1,0 +1,112 @@
+"""What a reader may see, unit by unit (512 bytes): the product's promise, written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .stores import UNIT
+
+
+@dataclass(eq=False)
+class Entry:
+    """One content of one unit, and when the write of it began and completed."""
+
+    value: bytes
+    began: int
+    ended: int | None
+
+
+@dataclass(eq=False)
+class Reading:
+    """A read under way: the contents it may return, by unit."""
+
+    first: int
+    allowed: list[set[bytes]] = field(default_factory=list)
+
+
+class Oracle:
+    """Histories of all units. A unit may hold any entry that no completed later one replaced."""
+
+    def __init__(self, content: bytes) -> None:
+        self.clock = 0
+        self.units = [[Entry(content[at : at + UNIT], 0, 0)] for at in range(0, len(content), UNIT)]
+        self.readings: list[Reading] = []
+
+    def tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def begin_write(self, offset: int, data: bytes) -> list[tuple[int, Entry]]:
+        began = self.tick()
+        entries = []
+        for at in range(0, len(data), UNIT):
+            unit = (offset + at) // UNIT
+            entry = Entry(data[at : at + UNIT], began, None)
+            self.units[unit].append(entry)
+            entries.append((unit, entry))
+            for reading in self.readings:
+                if 0 <= unit - reading.first < len(reading.allowed):
+                    reading.allowed[unit - reading.first].add(entry.value)
+        return entries
+
+    def end_write(self, entries: list[tuple[int, Entry]], *, durable: bool) -> None:
+        ended = self.tick()
+        for unit, entry in entries:
+            entry.ended = ended
+            if durable:
+                self._forget_before(unit, entry.began)
+
+    def visible(self, unit: int) -> set[bytes]:
+        """What a read that begins now may return."""
+        completed = [e for e in self.units[unit] if e.ended is not None]
+        newest = max(e.began for e in completed)
+        return {e.value for e in self.units[unit] if e.ended is None or e.ended > newest} | {
+            e.value for e in completed if e.began == newest
+        }
+
+    def begin_read(self, offset: int, length: int) -> Reading:
+        first = offset // UNIT
+        reading = Reading(first, [self.visible(u) for u in range(first, first + length // UNIT)])
+        self.readings.append(reading)
+        return reading
+
+    def end_read(self, reading: Reading, data: bytes | None) -> None:
+        self.readings.remove(reading)
+        if data is None:
+            return
+        for index, allowed in enumerate(reading.allowed):
+            found = data[index * UNIT : (index + 1) * UNIT]
+            assert found in allowed, f"unit {reading.first + index}: a read returned wrong bytes"
+
+    def flushed(self, began: int) -> None:
+        """A flush that began at *began* completed: what completed before it is durable."""
+        for unit, entries in enumerate(self.units):
+            done = [e.began for e in entries if e.ended is not None and e.ended <= began]
+            if done:
+                self._forget_before(unit, max(done))
+
+    def _forget_before(self, unit: int, began: int) -> None:
+        """Drop what completed before the write that began at *began* did begin."""
+        self.units[unit] = [
+            e for e in self.units[unit] if e.ended is None or e.ended > began or e.began >= began
+        ]
+
+    def crashed(self, content: bytes, unsettled: set[int]) -> None:
+        """After a crash each unit holds one of its entries; from now on that one.
+
+        *unsettled* units are served by the backup, which has not flushed them: it may still fall
+        back to any of the others, none of which was promised.
+        """
+        self.readings.clear()
+        for unit, entries in enumerate(self.units):
+            found = content[unit * UNIT : (unit + 1) * UNIT]
+            allowed = {e.value for e in entries}
+            assert found in allowed, f"unit {unit}: after a crash it holds bytes never promised"
+            values = allowed if unit in unsettled else {found}
+            self.units[unit] = [Entry(value, self.clock, self.clock) for value in values]
+
+    def check_quiet(self, content: bytes, what: str) -> None:
+        """With nothing in flight *content* holds what a reader may see."""
+        for unit in range(len(self.units)):
+            found = content[unit * UNIT : (unit + 1) * UNIT]
+            assert found in self.visible(unit), f"unit {unit}: {what} holds wrong bytes"
