@@ -85,6 +85,10 @@ class MergeJob:
         """Give up; what is merged stays merged."""
         self._enter(MergeState.IDLE)
 
+    def close(self) -> None:
+        """Start no further step, and stay what it is: the next open goes on with it."""
+        self._depth = 0
+
     def source_changed(self) -> None:
         """A source came back: do not wait for the timer."""
         if self._retry is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,24 +35,45 @@ from .volume_engine import Parts, VolumeEngine
 
 log = logging.getLogger(__name__)
 
+INITIATOR_FILE = Path("/etc/iscsi/initiatorname.iscsi")
+
+
+def initiator_name() -> str:
+    """Return this host's IQN as open-iscsi has it, or one made of the host's name."""
+    try:
+        for line in INITIATOR_FILE.read_text(encoding="ascii").splitlines():
+            if line.startswith("InitiatorName="):
+                return line.partition("=")[2].strip()
+    except (OSError, ValueError):
+        pass
+    host = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()) or "localhost"
+    return f"iqn.2026-11.org.tcmu-restore:{host}"
+
 
 def connect_peer(
     peer: PeerDefinition,
     expected: SourceGeometry | None,
     on_change: Callable[[bool], None] | None = None,
     *,
+    instance: str | None = None,
     sessions: int = 1,
+    read_only: bool = False,
 ) -> IscsiStore:
     """Return a store for *peer* that connects in the background from now on.
 
-    Raises BadUrlError, BadDefinitionError (credentials); never waits for the peer.
+    *instance* names this use of the LUN, the same after a restart. Never waits for the peer.
+
+    Raises:
+        BadUrlError, BadDefinitionError: the URL or the credentials file cannot be used.
     """
-    credentials = load_credentials(Path(peer.credentials)) if peer.credentials else None
     store = IscsiStore(
         parse_iscsi_url(peer.url),
-        IscsiOptions(header_digest=peer.header_digest, sessions=sessions),
-        credentials=credentials,
+        initiator=initiator_name(),
+        options=IscsiOptions(header_digest=peer.header_digest, sessions=sessions),
+        credentials=load_credentials(Path(peer.credentials)) if peer.credentials else None,
         expected=expected,
+        read_only=read_only,
+        instance=instance,
         on_change=on_change,
     )
     store.start()
@@ -123,6 +146,7 @@ async def _assemble(
         definition.backup,
         SourceGeometry(**stored.facts["backup"]),
         lambda reachable: engines[0].backup_changed(reachable) if engines else None,
+        instance=f"{name}/backup",
     )
     parts = Parts(name, definition, volume, db, backup, primary, dict(stored.facts))
     engine = VolumeEngine(parts, on_change)

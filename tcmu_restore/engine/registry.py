@@ -212,7 +212,14 @@ class VolumeRegistry:
         if "://" not in record["source"]:
             return FileStore.open(record["source"], read_only=True)
         peer = PeerDefinition(record["source"], record["credentials"])
-        return connect_peer(peer, expected, engine.snapshot_changed, sessions=SNAPSHOT_SESSIONS)
+        return connect_peer(
+            peer,
+            expected,
+            engine.snapshot_changed,
+            instance=f"{engine.name}/snapshot",
+            sessions=SNAPSHOT_SESSIONS,
+            read_only=True,
+        )
 
     async def _take_up(self, engine: VolumeEngine) -> None:
         """After a restart: the snapshot that was attached, and the merge where it was (MRG-2)."""

@@ -64,7 +64,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "url": engine.definition.backup.url,
             "reachable": engine.backup.is_reachable,
             "reason": str(engine.backup.last_error or ""),
-            "latency_ms": engine.backup.statistics.latency_ms,
+            "latency_ms": engine.backup.statistics.latency_seconds * 1000 or None,
         },
         "snapshot": None
         if snapshot is None

@@ -131,7 +131,7 @@ class VolumeEngine:
             self.merge.source_changed()
             self.resync.kick()
         else:
-            self.volume.backup_session_lost()
+            self.volume.backup_epoch_began(self.backup.epoch)
         self.changed()
 
     def snapshot_changed(self, reachable: bool) -> None:
@@ -204,14 +204,13 @@ class VolumeEngine:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
         self._checkpoints.stop()
         self.resync.stop()
-        facts = self.facts_now()
-        self.merge.pause()
+        self.merge.close()
         self.commands.close()
         try:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)
             await self._last_checkpoints()
-            await self.db.commit_facts(facts)
+            await self.db.commit_facts(self.facts_now())
         except (RestoreError, TimeoutError) as error:
             log.warning("volume %s: not closed cleanly: %s", self.name, error)
         await self.backup.close()

@@ -1,0 +1,306 @@
+"""Whole volumes on a real disk file and a real iSCSI target, without a kernel target."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tcmu_restore.core.buffer import buffers_of
+from tcmu_restore.engine.command import Command, CommandKind
+from tcmu_restore.engine.registry import VolumeRegistry
+from tcmu_restore.engine.volume_engine import VolumeEngine
+from tcmu_restore.errors import (
+    BlockSizeMismatchError,
+    LostRegionError,
+    PrimaryTooSmallError,
+    RestoreError,
+    SizeMismatchError,
+    SnapshotIsBackupError,
+    SourceLoginError,
+    SourceUnreachableError,
+    UnknownVolumeError,
+    VolumeExistsError,
+    VolumeInUseError,
+    WrongStateError,
+)
+from tests.support.tgt import MISSING, TgtTarget
+
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+
+SIZE = 8 << 20
+
+
+class Rig:
+    """A backup and a snapshot behind real targets, a blank disk, and a registry."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.content = random.Random(5).randbytes(SIZE)
+        self.backup = self._target(stack, "backup")
+        self.snapshot = self._target(stack, "snapshot")
+        self.primary = folder / "primary"
+        self.primary.write_bytes(bytes(SIZE + 4096))
+        self.registry = VolumeRegistry(folder / "etc", folder / "var")
+
+    def _target(self, stack: ExitStack, name: str) -> TgtTarget:
+        (self.folder / name).write_bytes(self.content)
+        sockets = self.folder / f"{name[0]}s"
+        sockets.mkdir()
+        return stack.enter_context(TgtTarget(sockets, self.folder / name, identity=name))
+
+    async def create(self) -> int:
+        return await self.registry.create_volume(
+            "v", primary=str(self.primary), backup=self.backup.url
+        )
+
+    @asynccontextmanager
+    async def opened(self, *, reachable: bool = True) -> AsyncIterator[VolumeEngine]:
+        engine = await self.registry.open_volume("v", SIZE, 512)
+        try:
+            if reachable:
+                await engine.backup.wait_ready(10)
+            yield engine
+        finally:
+            await self.registry.close()
+
+    def options(self, text: str) -> None:
+        path = self.folder / "etc" / "v.toml"
+        path.write_text(path.read_text() + "[options]\n" + text)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    folder = Path(tempfile.mkdtemp(prefix="tr"))  # short: it holds sockets
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        yield Rig(folder, stack)
+
+
+async def do(
+    engine: VolumeEngine,
+    kind: CommandKind,
+    offset: int,
+    data: bytes | bytearray,
+    *,
+    fua: bool = False,
+) -> None:
+    """Submit a command and wait for it; raise what it is completed with."""
+    ended: asyncio.Future[RestoreError | None] = asyncio.get_running_loop().create_future()
+    command = Command(kind, offset, len(data), buffers_of(data), fua, ended.set_result)
+    engine.submit(command)
+    error = await asyncio.wait_for(ended, 30)
+    if error is not None:
+        raise error
+
+
+async def read(engine: VolumeEngine, offset: int, length: int) -> bytes:
+    memory = bytearray(length)
+    await do(engine, CommandKind.READ, offset, memory)
+    return bytes(memory)
+
+
+async def merged(engine: VolumeEngine) -> None:
+    """Wait, without sleeping, until the merge is done."""
+    done = asyncio.Event()
+    report = engine.merge._on_change
+
+    def watch() -> None:
+        report()
+        if engine.merge.state.value == "done":
+            done.set()
+
+    engine.merge._on_change = watch
+    if engine.merge.state.value != "done":
+        await asyncio.wait_for(done.wait(), 30)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(_awaited(test), 60))  # type: ignore[arg-type]
+
+
+async def _awaited(test: Callable[[], Awaitable[None]]) -> None:
+    await test()
+
+
+def test_restore_from_loss_to_in_sync(rig: Rig) -> None:
+    async def go() -> None:
+        assert await rig.create() == SIZE
+        async with rig.opened() as engine:
+            assert await read(engine, 1000 * 512, 9000) == rig.content[512000:521000]
+            await do(engine, CommandKind.WRITE, 3 * 4096 + 512, b"n" * 10240)
+            await rig.registry.attach_snapshot("v", rig.snapshot.url)
+            await rig.registry.merge_start("v")
+            await merged(engine)
+            await do(engine, CommandKind.FLUSH, 0, b"")
+            assert rig.registry.status("v")["state"] == "in_sync"
+            await rig.registry.detach_snapshot("v")
+        expected = bytearray(rig.content)
+        expected[3 * 4096 + 512 : 3 * 4096 + 512 + 10240] = b"n" * 10240
+        assert rig.primary.read_bytes()[:SIZE] == expected
+        assert (rig.folder / "backup").read_bytes() == expected
+
+    run(go)
+
+
+def test_restart_in_mid_merge_goes_on_and_copies_nothing_twice(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        rig.options("merge_step = 65536\nmerge_depth = 1\n")
+        async with rig.opened() as engine:
+            await rig.registry.attach_snapshot("v", rig.snapshot.url)
+            await rig.registry.merge_start("v")
+            while engine.volume.state.counters.regions_merged < 300:
+                await asyncio.wait_for(_next_turn(), 10)
+            await do(engine, CommandKind.FLUSH, 0, b"")
+        before = engine.volume.state.counters.bytes_merged
+        assert before < SIZE
+        async with rig.opened() as engine:
+            assert engine.merge.state.value == "running"
+            await merged(engine)
+            assert engine.volume.state.counters.bytes_merged == SIZE
+        assert rig.primary.read_bytes()[:SIZE] == rig.content
+
+    run(go)
+
+
+async def _next_turn() -> None:
+    await asyncio.sleep(0)
+
+
+def test_backup_away_at_start(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+        rig.options("hold_seconds = 0.2\nlost_read_deadline_seconds = 1.0\n")
+        rig.backup.kill()
+        async with rig.opened(reachable=False) as engine:
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+            with pytest.raises(SourceUnreachableError):  # BUSY
+                await read(engine, 8192, 4096)
+            while True:
+                try:
+                    await read(engine, 8192, 4096)
+                except SourceUnreachableError:
+                    continue
+                except LostRegionError:  # RD-1: an error, never zeros
+                    break
+            rig.backup.start()
+            await engine.backup.wait_ready(20)
+            assert await read(engine, 8192, 4096) == rig.content[8192:12288]
+
+    run(go)
+
+
+def test_backup_lost_in_use_degrades_and_resyncs(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            rig.backup.kill()
+            await do(engine, CommandKind.WRITE, 0, b"d" * 8192)
+            assert rig.registry.status("v")["state"] == "degraded"
+            assert rig.registry.status("v")["regions"]["stale"] == 2
+            await do(engine, CommandKind.FLUSH, 0, b"")
+        rig.backup.start()
+        async with rig.opened() as engine:
+            while engine.volume.state.overwrite_map.sets.stale:
+                await asyncio.wait_for(_next_turn(), 10)
+            await do(engine, CommandKind.FLUSH, 0, b"")
+        assert (rig.folder / "backup").read_bytes()[:8192] == b"d" * 8192
+
+    run(go)
+
+
+def test_another_disk_at_the_primarys_path_is_not_touched(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        other = rig.folder / "other"
+        other.write_bytes(b"precious" * (SIZE // 8))
+        os.replace(other, rig.primary)
+        async with rig.opened() as engine:
+            assert rig.registry.status("v")["state"] == "diskless"
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+            await do(engine, CommandKind.WRITE, 0, b"r" * 512, fua=True)
+            assert (await read(engine, 0, 512)) == b"r" * 512
+        assert rig.primary.read_bytes() == b"precious" * (SIZE // 8)
+        assert (rig.folder / "backup").read_bytes()[:512] == b"r" * 512
+
+    run(go)
+
+
+def nothing_changed(rig: Rig) -> bool:
+    return not any((rig.folder / name).exists() for name in ("etc/v.toml", "var/v.db"))
+
+
+def test_bad_input_to_create_changes_nothing(rig: Rig) -> None:
+    async def refused(error: type[RestoreError], **change: Any) -> None:
+        settings = {"primary": str(rig.primary), "backup": rig.backup.url} | change
+        with pytest.raises(error) as caught:
+            await rig.registry.create_volume("v", **settings)
+        assert "\n" not in str(caught.value)
+        assert nothing_changed(rig)
+
+    async def go() -> None:
+        small = rig.folder / "small"
+        small.write_bytes(bytes(SIZE - 512))
+        await refused(PrimaryTooSmallError, primary=str(small))
+        await refused(RestoreError, primary=str(rig.folder / "none"))
+        await refused(RestoreError, backup=rig.backup.url.removesuffix("/1"))
+        await refused(SourceLoginError, backup=rig.backup.url.replace("disk", "no-such-disk"))
+        with pytest.raises(UnknownVolumeError):
+            rig.registry.status("v")
+        await rig.create()
+        with pytest.raises(VolumeExistsError):
+            await rig.create()
+
+    run(go)
+
+
+def test_bad_input_to_an_open_volume_changes_nothing(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        with pytest.raises(SizeMismatchError):
+            await rig.registry.open_volume("v", SIZE - 512, 512)
+        with pytest.raises(BlockSizeMismatchError):
+            await rig.registry.open_volume("v", SIZE, 4096)
+        async with rig.opened() as engine:
+            with pytest.raises(SnapshotIsBackupError):
+                await rig.registry.attach_snapshot("v", rig.backup.url)
+            short = rig.folder / "short"
+            short.write_bytes(bytes(4096))
+            with pytest.raises(SizeMismatchError):
+                await rig.registry.attach_snapshot("v", str(short))
+            with pytest.raises(WrongStateError):
+                await rig.registry.merge_start("v")
+            with pytest.raises(WrongStateError):
+                await rig.registry.detach_snapshot("v")
+            with pytest.raises(VolumeInUseError):
+                await rig.registry.delete_volume("v")
+            assert engine.snapshot is None
+        await rig.registry.delete_volume("v")
+        assert nothing_changed(rig)
+
+    run(go)
+
+
+def test_a_snapshot_that_is_another_one_after_a_restart_is_not_used(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        carried = rig.folder / "carried"
+        carried.write_bytes(rig.content)
+        async with rig.opened():
+            await rig.registry.attach_snapshot("v", str(carried))
+        os.replace(shutil.copy(carried, rig.folder / "copy"), carried)
+        async with rig.opened() as engine:
+            assert engine.snapshot is None  # MRG-2
+
+    run(go)
