@@ -156,7 +156,14 @@ class VolumeRegistry:
         if name in self._open:
             return describe(self._open[name])
         self.check(name)
-        return {"volume": name, "state": "closed", "advice": str(VolumeNotOpenError(name))}
+        facts = StateDb.peek(self.state_dir / f"{name}.db")
+        return {
+            "volume": name,
+            "state": "closed",
+            "advice": str(VolumeNotOpenError(name)),
+            "size": facts.get("size"),
+            "block_size": facts.get("block_size"),
+        }
 
     # --- snapshot and merge ---------------------------------------------------------------
 

@@ -98,6 +98,24 @@ class StateDb:
             raise StateCorruptError(str(path), str(error)) from error
         return cls(path, connection), stored
 
+    @staticmethod
+    def peek(path: Path) -> dict[str, Any]:
+        """Return the facts of a state file that may not be open, changing nothing.
+
+        Raises StateNewerError and StateCorruptError as ``open`` does.
+        """
+        if not path.is_file():
+            raise StateCorruptError(str(path), "the file is missing")
+        try:
+            _check_version(path)
+            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            try:
+                return _facts(connection)
+            finally:
+                connection.close()
+        except (sqlite3.Error, ValueError) as error:
+            raise StateCorruptError(str(path), str(error)) from error
+
     def commit_map(self, image: MapImage, facts: dict[str, Any]) -> Future[None]:
         """Make *image* durable, and *facts* with it. Fails with StateWriteError."""
         return self._submit(partial(self._write_image, image, facts))
@@ -212,8 +230,12 @@ def _checksum(index: int, blobs: list[bytes]) -> int:
     return checksum
 
 
+def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    return {n: json.loads(v) for n, v in connection.execute("SELECT name, value FROM fact")}
+
+
 def _read_all(connection: sqlite3.Connection, path: Path) -> StoredState:
-    facts = {n: json.loads(v) for n, v in connection.execute("SELECT name, value FROM fact")}
+    facts = _facts(connection)
     sets = RegionSets.empty()
     for index, checksum, *blobs in connection.execute("SELECT * FROM map_chunk ORDER BY chunk"):
         if checksum != _checksum(index, blobs):

@@ -45,6 +45,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
         "state": word,
         "advice": ADVICE[word],
         "size": state.geometry.size,
+        "block_size": state.geometry.block_size,
         "region_size": state.geometry.region_size,
         "regions": {
             "total": state.geometry.region_count,

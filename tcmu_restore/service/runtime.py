@@ -63,7 +63,7 @@ class Runtime:
     async def _serve(self) -> None:
         try:
             self._server = await serve(self.registry)
-        except Exception:  # noqa: BLE001 - LUNs come before their remote control
+        except Exception:  # LUNs come before their remote control
             log.exception("the D-Bus service could not be offered; volumes are served without it")
 
     async def _close(self) -> None:

@@ -44,8 +44,9 @@ class SourceGeometry:
     """Bytes; a power of two. Offsets and lengths of every call are multiples of it."""
 
     identity: str
-    """Names the thing itself, not the way to it: ``naa.…``/``t10.…``/``serial`` of VPD pages
-    0x83/0x80 for a LUN; device number or path for a file. Equal identities are one thing."""
+    """Names the thing itself, not the way to it: ``naa.…``, ``eui.…`` or ``t10.…``, with
+    ``/serial.…``, of VPD pages 0x83 and 0x80 for a LUN; device-mapper UUID, WWID, serial or device
+    number for a disk; device and inode number for a file. Equal identities are one thing."""
 
 
 class BlockSource(ABC):

@@ -1,0 +1,53 @@
+# One command for people and continuous integration alike. Everything runs as root or with sudo:
+# iSCSI targets, loop devices and virtual machines need it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+STAMP := $(VENV)/installed
+
+.PHONY: help setup test lint format unit lab demo bench image clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP)  ## install what building and testing needs, on Debian 12 or 13
+
+$(STAMP): pyproject.toml setup.py .ci/install vagrant/install-host.sh $(wildcard tcmu_restore/sources/*.c) tcmu_restore/sources/build_libiscsi.py
+	.ci/install
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable . --group dev
+	$(BIN)/pip install --quiet --no-deps targetcli  # without PyGObject, which would be compiled
+	touch $@
+
+test: lint unit lab  ## everything: lint, types, unit, contract, integration, simulation, lab
+
+lint: $(STAMP)  ## style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## put the code in its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(STAMP)  ## every test that needs no virtual machine
+	$(SUDO) $(BIN)/python -m pytest
+
+lab: $(STAMP)  ## the scenarios on real kernels, in virtual machines
+	$(SUDO) $(BIN)/python -m pytest -m lab tests/lab
+
+demo: $(STAMP)  ## the main job, live, with a report and a picture in build/demo
+	$(SUDO) $(BIN)/python -m vagrant.demo
+
+bench: $(STAMP)  ## figures and ratios in build/bench/report.json
+	$(SUDO) $(BIN)/python -m tests.bench
+
+image: $(STAMP)  ## build the lab's image only
+	$(SUDO) $(BIN)/python -m vagrant image
+
+clean:  ## remove what was built here; the lab's image cache stays
+	rm -rf build $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,58 @@
+"""Puts our nodes into a loaded targetcli, which has no plugin mechanism of its own.
+
+``UIBackstores.refresh`` is wrapped: when it has listed tcmu-runner's handlers, the child of ours is
+replaced by a subclass of the same class. Classes and errors are taken from the namespace of the
+loaded ``targetcli.ui_backstore``, because a distribution may ship rtslib and configshell twice. No
+global name of targetcli is rebound: its 2.1 classes name themselves in ``super()``.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Final
+
+from tcmu_restore.cli.client import ServiceClient
+from tcmu_restore.options import SUBTYPE
+
+from .backstore_node import RestoreBackstoreMixin
+from .object_node import RestoreObjectMixin
+from .status_cache import StatusCache
+
+_MARK: Final = "tcmu_restore_node"
+
+
+def install(ui: ModuleType) -> None:
+    """Patch the loaded module ``targetcli.ui_backstore``; a second time does nothing."""
+    backstores = ui.UIBackstores
+    if hasattr(backstores, _MARK):
+        return
+    node_class = make_node_class(ui)
+    refresh = backstores.refresh
+
+    def refresh_and_replace(self: Any) -> None:
+        refresh(self)
+        replace_child(self, node_class)
+
+    setattr(backstores, _MARK, node_class)
+    backstores.refresh = refresh_and_replace
+
+
+def make_node_class(ui: ModuleType) -> type[Any]:
+    """Return our backstore node over the loaded targetcli's; its objects share one cache."""
+    shared = {"ui": ui, "client": ServiceClient(), "cache": StatusCache()}
+    object_class = type(
+        "UIRestoreStorageObject", (RestoreObjectMixin, ui.UIUserBackedStorageObject), dict(shared)
+    )
+    return type(
+        "UIRestoreBackstore",
+        (RestoreBackstoreMixin, ui.UIUserBackedBackstore),
+        {**shared, "object_class": object_class},
+    )
+
+
+def replace_child(backstores: Any, node_class: type[Any]) -> None:
+    """Replace the plain node of our handler, if tcmu-runner offers it."""
+    for child in list(backstores.children):
+        if getattr(child, "handler", None) == SUBTYPE and not isinstance(child, node_class):
+            backstores.remove_child(child)
+            node_class(backstores, child.handler, child.iface, child.prop_dict)

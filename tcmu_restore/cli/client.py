@@ -1,0 +1,137 @@
+"""The service's client: one synchronous method a D-Bus method.
+
+Each call opens its own connection to the bus and closes it again, so a client may be kept as long
+as one likes and survives a restart of either side. Nothing blocks longer than the timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final, cast
+
+from dbus_fast import Message, MessageType, Variant
+
+from ..errors import ServiceUnavailableError
+from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
+from ..service import bus as message_bus
+from ..service.contract import ACCESS_DENIED, METHODS
+from ..service.registry_seam import VolumeStatus
+from .errors import ReplyError
+
+TIMEOUT_SECONDS: Final = 60.0
+"""A create or attach logs in to a peer, which may be slow to answer; D-Bus' own habit is 25."""
+
+_BUS_ERROR: Final = "org.freedesktop.DBus.Error."
+_NOBODY_THERE: Final = frozenset(
+    _BUS_ERROR + name
+    for name in ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected", "NoServer")
+)
+
+
+class ServiceClient:
+    """Calls the running handler. Every method may raise two errors.
+
+    Raises:
+        ServiceUnavailableError: No bus, no service, or no answer in time. Retrying may help.
+        ReplyError: The service refused; its name says which class of ``tcmu_restore.errors``.
+    """
+
+    def __init__(
+        self, bus_address: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._bus_address = bus_address
+        self._timeout_seconds = timeout_seconds
+
+    def create_volume(
+        self,
+        name: str,
+        *,
+        primary: str,
+        backup: str,
+        credentials: str | None = None,
+        header_digest: bool = False,
+    ) -> int:
+        """Define a volume and return its size in bytes."""
+        settings = {"primary": Variant("s", primary), "backup": Variant("s", backup)}
+        settings |= _credentials(credentials)
+        if header_digest:
+            settings["header_digest"] = Variant("b", value=True)
+        return cast(int, self._call("CreateVolume", name, settings))
+
+    def delete_volume(self, name: str) -> None:
+        """Forget a volume."""
+        self._call("DeleteVolume", name)
+
+    def list_volumes(self) -> list[str]:
+        """Return the names of all volumes."""
+        return cast(list[str], self._call("ListVolumes"))
+
+    def status(self, name: str) -> VolumeStatus:
+        """Return one volume's status."""
+        return cast(VolumeStatus, json.loads(self._call("Status", name)))
+
+    def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None = None) -> None:
+        """Attach a static copy, an iscsi:// URL or a path."""
+        self._call("AttachSnapshot", name, snapshot, _credentials(credentials))
+
+    def detach_snapshot(self, name: str) -> None:
+        """Forget the attached snapshot."""
+        self._call("DetachSnapshot", name)
+
+    def merge(self, action: str, name: str) -> None:
+        """Start, pause, resume or cancel the merge; returns at once."""
+        self._call(f"Merge{action.capitalize()}", name)
+
+    def _call(self, member: str, *arguments: Any) -> Any:
+        return asyncio.run(self._call_in_time(member, arguments))
+
+    async def _call_in_time(self, member: str, arguments: tuple[Any, ...]) -> Any:
+        bus = await message_bus.connect(self._bus_address)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                reply = await bus.call(_message(member, arguments))
+        except TimeoutError as error:
+            reason = f"no answer within {self._timeout_seconds:g} s"
+            raise ServiceUnavailableError(reason) from error
+        except (OSError, EOFError) as error:
+            raise ServiceUnavailableError("the message bus went away") from error
+        finally:
+            await message_bus.disconnect(bus)
+        return _result(member, reply)
+
+
+def _credentials(path: str | None) -> dict[str, Variant]:
+    return {"credentials": Variant("s", path)} if path else {}
+
+
+def _message(member: str, arguments: tuple[Any, ...]) -> Message:
+    return Message(
+        destination=DBUS_NAME,
+        path=DBUS_PATH,
+        interface=DBUS_MANAGER,
+        member=member,
+        signature=METHODS[member].in_signature,
+        body=list(arguments),
+    )
+
+
+def _result(member: str, reply: Message | None) -> Any:
+    if reply is None:
+        raise ServiceUnavailableError("it went away during the call")
+    if reply.message_type is MessageType.ERROR:
+        raise _reply_error(reply)
+    if reply.signature != METHODS[member].result:
+        reason = f"it answers {member} in a form that this program does not know"
+        raise ServiceUnavailableError(reason)
+    return reply.body[0] if reply.body else None
+
+
+def _reply_error(reply: Message) -> Exception:
+    name = reply.error_name or ""
+    text = str(reply.body[0]) if reply.body else name
+    if name in _NOBODY_THERE or name.startswith(_BUS_ERROR + "Spawn"):
+        return ServiceUnavailableError(text.rstrip("."))
+    if name == ACCESS_DENIED:
+        text = "Only root may use tcmu-restore; run it with sudo."
+    return ReplyError(name, text)

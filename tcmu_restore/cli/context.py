@@ -1,0 +1,53 @@
+"""What every verb gets, and the group that ends each error in one sentence and one exit status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..errors import RestoreError
+from . import lio
+from .client import ServiceClient
+from .exit_status import ExitStatus, exit_status
+
+
+@dataclass(slots=True)
+class CliContext:
+    """The outside world of one run; tests put their own clock and LIO in."""
+
+    bus_address: str | None = None
+    sleep: Callable[[float], None] = time.sleep
+    load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
+    make_console: Callable[[], Console] = Console
+    _console: Console | None = field(default=None, init=False)
+
+    @property
+    def client(self) -> ServiceClient:
+        """A client of the running service."""
+        return ServiceClient(self.bus_address)
+
+    @property
+    def console(self) -> Console:
+        """Standard output."""
+        if self._console is None:
+            self._console = self.make_console()
+        return self._console
+
+
+class SentenceGroup(click.Group):
+    """A group whose verbs' errors go to standard error as one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; an error of ours ends in its exit status."""
+        try:
+            return super().invoke(ctx)
+        except RestoreError as error:
+            click.echo(f"tcmu-restore: {error}", err=True)
+            ctx.exit(exit_status(error))
+        except KeyboardInterrupt:
+            ctx.exit(ExitStatus.INTERRUPTED)

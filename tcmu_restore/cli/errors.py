@@ -1,0 +1,39 @@
+"""What only a client can meet: the package's hierarchy goes on here.
+
+The handler and the service never see these, so their tables need not know them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import RestoreError
+
+
+@dataclass(eq=False)
+class ReplyError(RestoreError):
+    """The service answered with an error; *message* is its sentence."""
+
+    error_name: str
+    message: str
+    template = "{message}"
+
+
+@dataclass(eq=False)
+class BackstoreError(RestoreError):
+    """LIO refused the backstore; *outcome* says what is left behind."""
+
+    volume: str
+    reason: str
+    outcome: str
+    template = "The LIO backstore of {volume!r} cannot be made: {reason}. {outcome}"
+
+
+@dataclass(eq=False)
+class MergeEndedError(RestoreError):
+    """A merge that was waited for ended before everything was merged."""
+
+    volume: str
+    state: str
+    reason: str
+    template = "The merge of {volume!r} ended before it was done ({state}): {reason}"

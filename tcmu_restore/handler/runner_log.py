@@ -1,0 +1,38 @@
+"""Python's logging into tcmu-runner's log: one place for an admin to look."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+_SYSLOG: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG: Final = 7
+
+
+class RunnerLog(logging.Handler):
+    """Passes each record to *write(level, text)*, which must be callable from any thread."""
+
+    def __init__(self, write: Callable[[int, str], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; a traceback goes line by line."""
+        try:
+            lines = self.format(record).splitlines()
+        except Exception:  # noqa: BLE001  # a bad log call must not hurt its caller
+            self.handleError(record)
+            return
+        level = next((level for floor, level in _SYSLOG if record.levelno >= floor), _DEBUG)
+        for line in lines:
+            self._write(level, line)
+
+
+def install(write: Callable[[int, str], None]) -> RunnerLog:
+    """Send the package's log records, and others' warnings, to *write*."""
+    handler = RunnerLog(write)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.getLogger("tcmu_restore").setLevel(logging.INFO)
+    return handler

@@ -1,0 +1,167 @@
+"""Keeps one session to a LUN up, for ever: connect, examine, serve, lose, wait, again.
+
+A link is *down* or *up*, and after a loss it may be *unsettled*: writes were in
+flight, and the target may still carry them out. The next login with the same
+ISID makes the target end the old session and its commands first (RFC 7143
+section 6.3.5), so a link is settled again when it is up again. Until then a
+rewrite of the same bytes could be overtaken by the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from asyncio import Future, Task, get_running_loop
+from typing import Protocol
+
+from ..errors import RestoreError, SourceError, SourceUnreachableError
+from ..options import IscsiOptions
+from .base import SourceGeometry
+from .iscsi_lun import Lun, check_same, examine
+from .iscsi_session import IscsiSession
+from .iscsi_url import IscsiUrl, format_portal
+from .libiscsi import ContextSettings
+
+
+class LinkOwner(Protocol):
+    """What a link tells its store. All calls come from the loop's thread."""
+
+    @property
+    def expected(self) -> SourceGeometry | None:
+        """What the LUN must be; None until the first one was seen."""
+
+    def link_is_up(self, session: IscsiSession, lun: Lun) -> None:
+        """A session is ready for commands."""
+
+    def link_is_down(self, session: IscsiSession, error: SourceError) -> None:
+        """A session is lost, perhaps before it was up; its commands are ended right after this."""
+
+    def link_failed(self, error: RestoreError) -> None:
+        """An attempt to come up failed; another one follows."""
+
+    def link_has_room(self) -> None:
+        """Commands have ended on a session that is up."""
+
+
+class IscsiLink:
+    """One slot for a session. ``start`` returns at once; ``stop`` ends it for good."""
+
+    __slots__ = (
+        "_attempt",
+        "_lost",
+        "_name",
+        "_options",
+        "_owner",
+        "_settings",
+        "_task",
+        "_url",
+        "is_unsettled",
+        "session",
+    )
+
+    def __init__(
+        self,
+        owner: LinkOwner,
+        url: IscsiUrl,
+        settings: ContextSettings,
+        options: IscsiOptions,
+    ) -> None:
+        self._owner = owner
+        self._name = str(url)
+        self._url = url
+        self._settings = settings
+        self._options = options
+        self._task: Task[None] | None = None
+        self._lost: Future[None] | None = None
+        self._attempt = 0
+        self.session: IscsiSession | None = None
+        self.is_unsettled = False
+
+    def start(self) -> None:
+        """Begin to come up, in the background."""
+        assert self._task is None
+        self._task = get_running_loop().create_task(self._run(), name=f"iscsi {self._name}")
+
+    async def stop(self) -> None:
+        """Stop trying, log out, end what is in flight. Twice is fine."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        if self.session is not None:
+            await self.session.close()
+
+    async def _run(self) -> None:
+        delay = self._options.reconnect_delay_seconds
+        while True:
+            started = get_running_loop().time()
+            try:
+                await self._serve()
+            except RestoreError as error:
+                self._owner.link_failed(error)
+            except (OSError, MemoryError) as error:
+                self._owner.link_failed(SourceUnreachableError(self._name, str(error)))
+            if get_running_loop().time() - started > self._options.reconnect_delay_max_seconds:
+                delay = self._options.reconnect_delay_seconds  # it was no flapping
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._options.reconnect_delay_max_seconds)
+
+    async def _serve(self) -> None:
+        """Come up and stay so until the session is lost. Raises why it cannot come up."""
+        portal = await self._resolve()
+        session = IscsiSession(
+            self._name, self._settings, self._options, self._on_lost, self._owner.link_has_room
+        )
+        await session.open(portal)
+        self.session = session
+        self._lost = get_running_loop().create_future()
+        try:
+            lun = await self._examine(session)
+        except RestoreError:
+            await session.close()
+            raise
+        self.is_unsettled = False
+        if not session.is_lost:
+            self._owner.link_is_up(session, lun)
+        await self._lost
+
+    async def _examine(self, session: IscsiSession) -> Lun:
+        fallback_identity = f"lun.{self._url.iqn}/{self._url.lun}"
+        lun = await examine(session, self._name, fallback_identity)
+        if self._owner.expected is not None:
+            check_same(self._name, lun.geometry, self._owner.expected)
+        return lun
+
+    def _on_lost(self, session: IscsiSession, error: SourceError) -> None:
+        self.session = None
+        self.is_unsettled = self.is_unsettled or session.has_lost_writes
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+        self._owner.link_is_down(session, error)
+
+    async def _resolve(self) -> str:
+        """Return a numeric portal; libiscsi's own look-up would block the loop.
+
+        A name with several addresses is tried one address after the other.
+        """
+        host, port = self._url.host, self._url.port
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            host = await self._look_up(host)
+        return format_portal(host, port)
+
+    async def _look_up(self, host: str) -> str:
+        loop = get_running_loop()
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            reason = f"the name {host} cannot be resolved ({str(error) or 'no answer'})"
+            raise SourceUnreachableError(self._name, reason) from error
+        addresses = [str(entry[4][0]) for entry in found if "%" not in str(entry[4][0])]
+        if not addresses:
+            raise SourceUnreachableError(self._name, f"the name {host} has no usable address")
+        self._attempt += 1
+        return addresses[self._attempt % len(addresses)]

@@ -1,0 +1,47 @@
+"""Runs ``tcmu-restore`` in this process, with a terminal in memory and no waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass, field
+
+from click.testing import CliRunner
+from rich.console import Console
+
+from tcmu_restore.cli.context import CliContext
+from tcmu_restore.cli.main import cli
+from tests.cli.fake_lio import FakeLio
+
+
+@dataclass
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class CommandLine:
+    bus_address: str
+    lio: FakeLio | None
+    terminal: io.StringIO
+    slept: list[float] = field(default_factory=list)
+    on_sleep: type[BaseException] | None = None
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if self.on_sleep is not None:
+            raise self.on_sleep
+
+    def __call__(self, *arguments: str) -> Outcome:
+        context = CliContext(
+            self.bus_address,
+            sleep=self.sleep,
+            load_storage_object_class=lambda: self.lio and self.lio.storage_object_class,
+            make_console=lambda: Console(file=self.terminal, width=100),
+        )
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            result = CliRunner().invoke(cli, arguments, obj=context, catch_exceptions=False)
+        return Outcome(result.exit_code, result.output + self.terminal.getvalue(), err.getvalue())

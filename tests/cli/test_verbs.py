@@ -1,0 +1,226 @@
+"""Each verb against the real service on a bus of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tcmu_restore.errors import VolumeInUseError
+from tests.cli.command_line import CommandLine
+from tests.cli.fake_lio import FakeLio
+from tests.service.fake_registry import SIZE, FakeRegistry, make_status
+from tests.service.private_bus import service_thread
+
+CREATE = ("create", "vol0", "--primary", "/dev/p", "--backup", "iscsi://b/iqn.a/0")
+
+
+def test_create_defines_the_volume_makes_its_backstore_and_says_what_is_next(
+    command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
+) -> None:
+    outcome = command_line(*CREATE, "--credentials", "/etc/c", "--header-digest")
+    assert outcome.status == 0, outcome
+    assert registry.settings["vol0"] == {
+        "primary": "/dev/p",
+        "backup": "iscsi://b/iqn.a/0",
+        "credentials": "/etc/c",
+        "header_digest": True,
+    }
+    made = lio.objects["vol0"]
+    assert made.parameters == {
+        "config": "restore/vol0",
+        "size": SIZE,
+        "hw_max_sectors": 8192,
+        "control": "max_data_area_mb=256",
+    }
+    assert made.attributes == {"cmd_time_out": 0}
+    assert outcome.out.splitlines()[-2:] == [
+        "targetcli /iscsi/IQN/tpg1/luns create /backstores/user:restore/vol0",
+        "targetcli saveconfig",
+    ]
+
+
+def test_create_without_rtslib_prints_the_lines_that_make_the_backstore(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    command_line.lio = None
+    outcome = command_line(*CREATE)
+    assert outcome.status == 0
+    assert "vol0" in registry.volumes
+    assert f"create name=vol0 size={SIZE} cfgstring=vol0 hw_max_sectors=8192" in outcome.out
+    assert "set attribute cmd_time_out=0" in outcome.out
+
+
+def test_create_with_large_blocks_tells_the_kernel(
+    command_line: CommandLine,
+    registry: FakeRegistry,
+    lio: FakeLio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        registry, "status", lambda name: make_status(name, state="closed", block_size=4096)
+    )
+    assert command_line(*CREATE).status == 0
+    parameters = lio.objects["vol0"].parameters
+    assert parameters["control"] == "max_data_area_mb=256,hw_block_size=4096"
+    assert parameters["hw_max_sectors"] == 1024
+
+
+def test_create_that_lio_refuses_leaves_nothing(
+    command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
+) -> None:
+    lio.refuse = "no such handler."
+    outcome = command_line(*CREATE)
+    assert outcome.status == 1
+    assert registry.volumes == {}
+    assert outcome.out + outcome.err == (
+        "tcmu-restore: The LIO backstore of 'vol0' cannot be made: no such handler. "
+        "The definition was removed again; nothing was changed. The log of tcmu-runner says more.\n"
+    )
+
+
+def test_create_whose_timeout_cannot_be_disabled_leaves_nothing(
+    command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
+) -> None:
+    lio.refuse_attribute = "[Errno 22] Invalid argument"
+    outcome = command_line(*CREATE)
+    assert outcome.status == 1
+    assert "cmd_time_out cannot be set" in outcome.out + outcome.err
+    assert lio.objects == {}
+    assert registry.volumes == {}
+
+
+def test_create_whose_definition_stays_says_how_to_remove_it(
+    command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
+) -> None:
+    lio.refuse = "no"
+    registry.failures["delete"] = VolumeInUseError("vol0")
+    outcome = command_line(*CREATE)
+    assert "remove it with: tcmu-restore delete vol0" in outcome.out + outcome.err
+    assert "nothing was changed. The log" not in outcome.out
+
+
+def test_create_twice_is_refused(command_line: CommandLine) -> None:
+    assert command_line(*CREATE).status == 0
+    outcome = command_line(*CREATE)
+    assert outcome.status == 2
+    assert "exists already" in outcome.out + outcome.err
+
+
+def test_create_without_a_backup_is_a_usage_error(command_line: CommandLine) -> None:
+    assert command_line("create", "vol0", "--primary", "/dev/p").status == 2
+
+
+def test_delete_list_attach_and_detach(command_line: CommandLine, registry: FakeRegistry) -> None:
+    registry.volumes = {"b": make_status("b"), "a": make_status("a")}
+    assert command_line("list").out == "a\nb\n"
+    attached = command_line("attach-snapshot", "a", "/dev/s", "--credentials", "/f")
+    assert attached.out == "Attached. Copy it with: tcmu-restore merge start a --wait\n"
+    assert ("attach", "a", "/dev/s", "/f") in registry.calls
+    assert command_line("detach-snapshot", "a").status == 0
+    assert registry.volumes["a"]["snapshot"] is None
+    assert command_line("delete", "a").status == 0
+    assert list(registry.volumes) == ["b"]
+
+
+def test_status_of_one_volume_fits_one_screen_and_ends_with_the_advice(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = make_status("a", advice="Do [this] next.")
+    outcome = command_line("status", "a")
+    lines = outcome.out.splitlines()
+    assert len(lines) < 24
+    assert lines[-1] == "Do [this] next."
+    assert "3 reads from backup (12 KiB)" in outcome.out
+    assert "iscsi://backup/iqn.a/0 (reachable, 0.5 ms)" in outcome.out
+
+
+def test_status_of_all_volumes_is_a_table(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes = {"a": make_status("a"), "b": make_status("b", state="in_sync")}
+    lines = command_line("status").out.splitlines()
+    assert any("a" in line and "restoring" in line for line in lines)
+    assert any("b" in line and "in sync" in line for line in lines)
+
+
+def test_status_of_a_closed_volume_is_short(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = {"volume": "a", "state": "closed", "advice": "Serve it."}
+    words = command_line("status", "a").out.split()
+    assert words == ["volume", "a", "state", "closed", "Serve", "it."]
+    assert "closed" in command_line("status").out
+
+
+def test_status_without_volumes_says_how_to_make_one(command_line: CommandLine) -> None:
+    assert "There are no volumes" in command_line("status").out
+
+
+def test_status_as_json_is_the_service_s(command_line: CommandLine, registry: FakeRegistry) -> None:
+    registry.volumes["a"] = make_status("a")
+    assert json.loads(command_line("status", "a", "--json").out) == make_status("a")
+    assert json.loads(command_line("status", "--json").out) == [make_status("a")]
+
+
+def test_without_a_service_every_verb_says_so(bus_address: str) -> None:
+    outcome = run_program(bus_address, "list")
+    assert outcome.returncode == 3
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("tcmu-restore: The tcmu-restore service does not answer (")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_without_a_bus_every_verb_says_so(tmp_path: Path) -> None:
+    outcome = run_program(f"unix:path={tmp_path}/none", "merge", "start", "a")
+    assert outcome.returncode == 3
+    assert "no message bus" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_caller_that_is_not_root_is_told_so(bus_address: str, registry: FakeRegistry) -> None:
+    with service_thread(registry, bus_address, allowed_uids=()):
+        outcome = run_program(bus_address, "list")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr == "tcmu-restore: Only root may use tcmu-restore; run it with sudo.\n"
+
+
+def test_bus_address_may_be_an_option(bus_address: str, registry: FakeRegistry) -> None:
+    registry.volumes["a"] = make_status("a")
+    with service_thread(registry, bus_address):
+        outcome = run_program("unix:path=/nowhere", "--bus-address", bus_address, "list")
+    assert outcome.stdout == "a\n"
+
+
+def run_program(bus_address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from tcmu_restore.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        env=os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": bus_address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_install_handler_prints_what_was_done(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install = ModuleType("tcmu_restore.handler.install")
+    vars(install).update(
+        find_places=lambda folder: folder,
+        install_handler=lambda places: [f"installed {places}"],
+        uninstall_handler=lambda places: [f"removed {places}"],
+    )
+    import tcmu_restore.handler  # noqa: PLC0415 - the verb imports it this late, too
+
+    monkeypatch.setattr(tcmu_restore.handler, "install", install, raising=False)
+    monkeypatch.setitem(sys.modules, install.__name__, install)
+    folder = str(tmp_path)
+    assert command_line("install-handler", "--directory", folder).out == f"installed {folder}\n"
+    assert command_line("uninstall-handler").out == "removed None\n"

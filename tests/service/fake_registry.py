@@ -1,0 +1,144 @@
+"""A registry in memory that keeps the contract of ``registry_seam``; no disk, no peer, no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tcmu_restore.errors import UnknownVolumeError, VolumeExistsError, WrongStateError
+from tcmu_restore.units import GiB, KiB, MiB
+
+SIZE = 1 * GiB
+RATE = 100 * MiB
+
+
+def make_status(name: str, **changes: Any) -> dict[str, Any]:
+    """Return the status of a volume that has just lost everything."""
+    total = SIZE // (4 * KiB)
+    status: dict[str, Any] = {
+        "volume": name,
+        "state": "restoring",
+        "advice": "Attach a snapshot and start the merge.",
+        "size": SIZE,
+        "region_size": 4 * KiB,
+        "regions": {
+            "total": total,
+            "current": 0,
+            "lost": total,
+            "stale": 0,
+            "in_doubt": 0,
+            "host_written": 0,
+        },
+        "primary": {"path": "/dev/primary", "state": "ok"},
+        "backup": {
+            "url": "iscsi://backup/iqn.a/0",
+            "reachable": True,
+            "reason": "",
+            "latency_ms": 0.5,
+        },
+        "snapshot": None,
+        "merge": {
+            "state": "idle",
+            "reason": "",
+            "bytes_done": 0,
+            "bytes_total": 0,
+            "rate_bytes_per_second": 0,
+            "seconds_left": None,
+        },
+        "counters": {
+            "reads_from_primary": 0,
+            "reads_from_backup": 3,
+            "bytes_read_from_backup": 12 * KiB,
+        },
+    }
+    return status | changes
+
+
+class FakeRegistry:
+    """Volumes are their statuses. ``failures`` raises for a verb, ``merge_steps`` moves a merge.
+
+    Each status that is read while a merge runs applies one step; the last one ends it.
+    """
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[str, str], None] = lambda name, state: None
+        self.volumes: dict[str, dict[str, Any]] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.calls: list[tuple[str, ...]] = []
+        self.failures: dict[str, Exception] = {}
+        self.merge_steps: list[dict[str, Any]] = []
+
+    def _enter(self, verb: str, *arguments: str) -> None:
+        self.calls.append((verb, *arguments))
+        if verb in self.failures:
+            raise self.failures[verb]
+
+    def _find(self, name: str) -> dict[str, Any]:
+        if name not in self.volumes:
+            raise UnknownVolumeError(name)
+        return self.volumes[name]
+
+    async def create_volume(
+        self,
+        name: str,
+        *,
+        primary: str,
+        backup: str,
+        credentials: str | None,
+        header_digest: bool,
+    ) -> int:
+        self._enter("create", name)
+        if name in self.volumes:
+            raise VolumeExistsError(name)
+        self.volumes[name] = make_status(name)
+        self.settings[name] = {
+            "primary": primary,
+            "backup": backup,
+            "credentials": credentials,
+            "header_digest": header_digest,
+        }
+        return SIZE
+
+    async def delete_volume(self, name: str) -> None:
+        self._enter("delete", name)
+        self._find(name)
+        del self.volumes[name]
+
+    def list_volumes(self) -> list[str]:
+        self._enter("list")
+        return sorted(self.volumes)
+
+    def status(self, name: str) -> dict[str, Any]:
+        self._enter("status", name)
+        status = self._find(name)
+        if "merge" in status and status["merge"]["state"] == "running" and self.merge_steps:
+            status["merge"] |= self.merge_steps.pop(0)
+        return status
+
+    async def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None) -> None:
+        self._enter("attach", name, snapshot, credentials or "")
+        self._find(name)["snapshot"] = {"source": snapshot, "reachable": True, "reason": ""}
+
+    async def detach_snapshot(self, name: str) -> None:
+        self._enter("detach", name)
+        self._find(name)["snapshot"] = None
+
+    async def merge_start(self, name: str) -> None:
+        self._enter("merge_start", name)
+        status = self._find(name)
+        if status["snapshot"] is None:
+            raise WrongStateError(name, "merge", "no snapshot is attached")
+        status["merge"] |= {"state": "running", "bytes_total": SIZE}
+        self.on_change(name, "restoring")
+
+    async def merge_pause(self, name: str) -> None:
+        self._enter("merge_pause", name)
+        self._find(name)["merge"]["state"] = "paused"
+
+    async def merge_resume(self, name: str) -> None:
+        self._enter("merge_resume", name)
+        self._find(name)["merge"]["state"] = "running"
+
+    async def merge_cancel(self, name: str) -> None:
+        self._enter("merge_cancel", name)
+        self._find(name)["merge"]["state"] = "idle"
