@@ -1,0 +1,146 @@
+"""Bad input gets one clear sentence, the right exit status, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from vagrant.errors import GuestScriptError
+from vagrant.lab import Lab
+from vagrant.scene import IQN, THIN_BACKUP, Scene
+
+from .pattern import MIB
+
+pytestmark = pytest.mark.lab
+
+SIZE = 16 * MIB
+
+
+@pytest.fixture(scope="module")
+def scene(lab: Lab) -> Iterator[Scene]:
+    """One good volume, a CHAP-protected LUN, and disks that cannot serve."""
+    scene = Scene(lab, "good", SIZE)
+    scene.make_backup()
+    scene.add_blank_disk()
+    scene.create_volume()
+    lab.backup.run(
+        f"lab-thin create chap {SIZE}b; lab-export chap /dev/backup/chap --portal {THIN_BACKUP} "
+        "--chap admin:right-secret-1; "
+        "lab-thin create short 8M; lab-export short /dev/backup/short --portal 10.77.2.1"
+    )
+    lab.primary.add_disk("small", SIZE - MIB)
+    lab.primary.add_disk("used", SIZE + MIB)
+    lab.primary.add_disk("spare", SIZE + MIB)
+    lab.primary.run(
+        "for d in small used spare; do udevadm wait /dev/disk/by-id/virtio-$d; done\n"
+        "mkfs.ext4 -q /dev/disk/by-id/virtio-used; mkdir -p /mnt/used\n"
+        "mount /dev/disk/by-id/virtio-used /mnt/used\n"
+        "install -m600 /dev/stdin /root/wrong.toml <<'END'\n"
+        'user = "admin"\npassword = "wrong-secret-1"\nEND'
+    )
+    yield scene
+    lab.primary.run("umount /mnt/used")
+
+
+SPARE = "--primary /dev/disk/by-id/virtio-spare"
+LUN = f"--backup iscsi://{THIN_BACKUP}/{IQN}good/0"
+CHAP = f"--backup iscsi://{THIN_BACKUP}/{IQN}chap/0"
+
+CASES = {
+    "unknown volume": ("attach-snapshot nosuch /dev/null", "no volume 'nosuch'"),
+    "bad name": (f"create a/b {SPARE} {LUN}", "not a volume name"),
+    "long name": (f"create {'x' * 65} {SPARE} {LUN}", "not a volume name"),
+    "URL without a LUN": (
+        f"create bad {SPARE} --backup iscsi://{THIN_BACKUP}/{IQN}good",
+        "not an iSCSI LUN",
+    ),
+    "unknown target": (f"create bad {SPARE} --backup iscsi://{THIN_BACKUP}/{IQN}nosuch/0", "login"),
+    "missing CHAP secret": (f"create bad {SPARE} {CHAP}", "login"),
+    "wrong CHAP secret": (f"create bad {SPARE} {CHAP} --credentials /root/wrong.toml", "login"),
+    "small primary": (
+        f"create bad --primary /dev/disk/by-id/virtio-small {LUN}",
+        "needs 16777216",
+    ),
+    "mounted primary": (f"create bad --primary /dev/disk/by-id/virtio-used {LUN}", "in use"),
+    "primary of another volume": (
+        f"create bad --primary /dev/disk/by-id/virtio-good {LUN}",
+        "in use",
+    ),
+    "missing primary": (f"create bad --primary /dev/nosuch {LUN}", "cannot be used"),
+    "existing volume": (f"create good {SPARE} {LUN}", "exists already"),
+    "backup as its own snapshot": (
+        f"attach-snapshot good iscsi://{THIN_BACKUP}/{IQN}good/0",
+        "live backup itself",
+    ),
+    "snapshot of another size": (
+        f"attach-snapshot good iscsi://10.77.2.1/{IQN}short/0",
+        "8388608 bytes where 16777216",
+    ),
+    "merge without a snapshot": ("merge start good", "no snapshot is attached"),
+    "delete in use": ("delete good", "in use"),
+}
+
+
+def state_of(scene: Scene) -> str:
+    """Everything that bad input could have changed, but for counters of reads."""
+    return scene.lab.primary.run(
+        "cd /etc/tcmu-restore/volumes; sha256sum *; ls /var/lib/tcmu-restore; "
+        "ls /sys/kernel/config/target/core/*/; "
+        f"tcmu-restore status {scene.name} --json | python3 -c '"
+        'import json, sys; s = json.load(sys.stdin); print(s["state"], s["regions"], '
+        's["snapshot"], s["merge"])\''
+    )
+
+
+def test_bad_input_is_refused_in_one_sentence(scene: Scene) -> None:
+    before = state_of(scene)
+    wrong = {}
+    for case, (command, expected) in CASES.items():
+        try:
+            output = scene.restore(command)
+            wrong[case] = f"was accepted: {output}"
+        except GuestScriptError as error:
+            text = str(error)
+            if expected not in text or "Traceback" in text:
+                wrong[case] = text
+    assert not wrong
+    assert state_of(scene) == before
+
+
+def test_an_overlong_config_string_is_refused_by_plain_targetcli(scene: Scene) -> None:
+    before = state_of(scene)
+    with pytest.raises(GuestScriptError):
+        scene.lab.primary.run(
+            f"targetcli /backstores/user:restore create name=bad size={SIZE} cfgstring={'x' * 200}"
+        )
+    assert state_of(scene) == before
+
+
+@pytest.mark.parametrize("mode", ["newer", "identity"])
+def test_a_volume_that_must_not_be_used_is_refused(scene: Scene, mode: str) -> None:
+    """A state file of a newer version; a backup of another identity than recorded."""
+    primary, name = scene.lab.primary, f"copy-{mode}"
+    disk = "/dev/disk/by-id/virtio-spare"
+    primary.run(f"tcmu-restore create {name} --primary {disk} {LUN}; targetcli saveconfig")
+    primary.run(f"targetcli /backstores/user:restore delete {name}")
+    state = f"/var/lib/tcmu-restore/{name}.db"
+    size = f"size={SIZE}B cfgstring={name}"
+    create = f"targetcli /backstores/user:restore create name={name} {size}"
+    if mode == "newer":
+        primary.run(f"sqlite3 {state} 'PRAGMA user_version = 99'")
+        digest = primary.run(f"sha256sum {state}")
+        with pytest.raises(GuestScriptError):
+            primary.run(create)
+        assert "schema version 99" in primary.run("tail -n 5 /var/log/tcmu-runner.log")
+        assert primary.run(f"sha256sum {state}") == digest
+    else:
+        primary.run(
+            f"sqlite3 {state} \"UPDATE fact SET value = json_set(value, '$.identity', 'naa.1') "
+            "WHERE name = 'backup'\""
+        )
+        primary.run(create)  # a LUN is never kept away for its backup; it just is not used
+        status = primary.run(f"sleep 2; tcmu-restore status {name}")
+        assert "was recorded" in status
+        primary.run(f"targetcli /backstores/user:restore delete {name}")
+    primary.run(f"tcmu-restore delete {name}")
