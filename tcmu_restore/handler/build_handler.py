@@ -32,7 +32,7 @@ PACKAGE_ROOT: Final = HERE.parent.parent
 ENTRY_MODULE: Final = "tcmu_restore.handler.entry_points"
 MODULE: Final = "tcmu_restore_handler"
 
-C_SOURCES: Final = ("handler_glue.c", "embed_python.c")
+C_SOURCES: Final = ("handler_glue.c", "command_queue.c", "embed_python.c")
 
 CALLBACKS: Final = """
 extern "Python+C" {
