@@ -5,9 +5,20 @@ set -euo pipefail
 disk=${LAB_DATA_DISK:-/dev/disk/by-id/virtio-data}
 
 printf '%s\n' configfs target_core_mod target_core_iblock target_core_file iscsi_target_mod \
-  dm_thin_pool >/etc/modules-load.d/lab.conf
+  dm_thin_pool loop >/etc/modules-load.d/lab.conf
 systemctl restart systemd-modules-load.service
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+
+# Volumes are activated on an event, of which the restoring of the exports knows nothing: it would
+# skip every device that is not there yet.
+drop_in=/etc/systemd/system/rtslib-fb-targetctl.service.d
+mkdir -p "$drop_in"
+cat >"$drop_in/lab.conf" <<'EOF'
+[Service]
+ExecStartPre=-/usr/sbin/vgchange --activate ay backup
+ExecStartPre=/usr/bin/udevadm settle
+EOF
+systemctl daemon-reload
 systemctl enable --quiet rtslib-fb-targetctl.service
 
 if ! vgs backup >/dev/null 2>&1; then

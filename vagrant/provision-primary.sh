@@ -4,7 +4,7 @@
 set -euo pipefail
 
 printf '%s\n' configfs target_core_mod target_core_user target_core_file target_core_iblock \
-  iscsi_target_mod tcm_loop >/etc/modules-load.d/lab.conf
+  iscsi_target_mod tcm_loop dm_mod loop >/etc/modules-load.d/lab.conf
 systemctl restart systemd-modules-load.service
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 

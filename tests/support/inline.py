@@ -129,7 +129,7 @@ class InlineDriver:
         task.blocked_on = _all_open(closed)
         return True
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:  # noqa: PLR0912 - one branch an effect
         self.log.append(effect)
         failure = self.failures.get((type(effect), getattr(effect, "leg", Leg.SNAPSHOT)))
         if failure is not None:

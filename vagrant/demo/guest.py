@@ -135,11 +135,7 @@ class Targetcli:
     def do(self, *lines: str) -> str:
         """Type lines and return what the shell has printed since it began, once they have ended."""
         self.type(*lines, self.PROMPT_TEST)
-        return self.wait(1)
-
-    def wait(self, prompt_tests: int) -> str:
-        """Wait until the shell has answered as many further prompt tests; return all it printed."""
-        self._asked += prompt_tests
+        self._asked += 1
         log = f"{self._folder}/log"
         count = f"$(grep -c '/backstores$' {log})"
         script = f'until [ "{count}" -ge {self._asked} ]; do sleep 0.2; done; cat {log}'
@@ -147,7 +143,11 @@ class Targetcli:
 
     def output(self) -> str:
         """Return all that it printed, each line with the machine's time before it."""
-        return self._machine.run(f"cat {self._folder}/log")
+        return self._machine.run(self.show_output())
+
+    def show_output(self) -> str:
+        """Return a command for the machine that prints all the shell has printed."""
+        return f"cat {self._folder}/log"
 
     def leave(self) -> None:
         """Save the configuration and exit."""

@@ -48,7 +48,7 @@ def parse_lines(text: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def parse_latencies(entries: Iterable[dict[str, Any]], clock: float) -> list[Latency]:
-    """Return the reads of the initiator's log; *clock*: how far its clock is ahead of the host's."""
+    """Return the reads of the initiator's log; *clock* is how far its clock is ahead."""
     return [
         Latency(entry["t"] - clock, entry.get("ms"))
         for entry in entries

@@ -12,14 +12,16 @@ MANIFEST = f"{WORK_FOLDER}/manifest"
 
 # Real files, small and large, under names a person knows; then a list of their digests. ext4's
 # `nodiscard` leaves the rest of the thin volume unmapped.
-FILL = r"""mkfs.ext4 -q -L data -E nodiscard $dev; mkdir -p /mnt/new; mount $dev /mnt/new; cd /mnt/new
+FILL = r"""mkfs.ext4 -q -L data -E nodiscard $dev
+mkdir -p /mnt/new; mount $dev /mnt/new; cd /mnt/new
 mkdir etc python records
 cp -r /etc/. etc/
 for name in $(cd /usr/lib/python3.*/; ls -d asyncio email json http xml importlib logging re); do
   cp -r /usr/lib/python3.*/$name python/
 done
 for number in $(seq 44); do head -c 1M /dev/urandom >records/record-$number; done
-find . -xtype l -delete; find . -name __pycache__ -prune -exec rm -r {} +
+find . -xtype l -delete; find . -name '*\\*' -delete
+find . -name __pycache__ -prune -exec rm -r {} +
 find . -type f ! -path './lost+found/*' -print0 | sort -z | xargs -0 sha256sum >/run/list
 mv /run/list SHA256; wc -l <SHA256; df -m --output=used . | tail -1; cd /; umount /mnt/new"""
 
@@ -56,7 +58,7 @@ def read_workload_counts() -> str:
 def check_file_system(device: str) -> str:
     """Unmount and check; print fsck's status, then what it said."""
     check = f"fsck.ext4 -fn {shlex.quote(device)}"
-    return f"sync; umount {MOUNT}; said=$({check} 2>&1) && s=0 || s=$?; echo $s; echo \"$said\""
+    return f'sync; umount {MOUNT}; said=$({check} 2>&1) && s=0 || s=$?; echo $s; echo "$said"'
 
 
 def verify_files(device: str) -> str:
