@@ -1,37 +1,66 @@
-"""Reading the report of the conformance suite; needs no machine."""
+"""A restored LUN passes whatever tcmu-runner's stock handler passes, on the same kernel."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from tests.lab.conformance import parse_report
+from vagrant import host
+from vagrant.lab import Lab
+from vagrant.scene import IQN, Scene
 
-SAMPLE = """\
-Suite: Verify10
-  Test: Simple ...passed
-  Test: VerifyProtect ...    [FAILED] VERIFY10 successful but should have failed
-    [FAILED] VERIFY10 successful but should have failed
-FAILED
-    1. test_verify10_vrprotect.c:45  - CU_ASSERT_EQUAL(_r,0)
-  Test: Dpo ...FAILED
-    1. test_verify10_dpo.c:87  - CU_ASSERT_EQUAL(usage_data_dpo,0x10)
-Suite: CompareAndWrite
-  Test: Simple ...passed
-  Test: InvalidDataOutSize ...    [SKIPPED] LBPPB < 2. Skipping test
-passed
+from .conformance import (
+    ConformanceReport,
+    run_conformance,
+    serve_fileio,
+    serve_qcow,
+    stop_serving,
+)
+from .pattern import MIB
 
-Tests completed with return value: 0
-"""
+pytestmark = pytest.mark.lab
+
+REPORT = host.REPOSITORY / "build" / "lab" / "iscsi-test-cu.json"
 
 
-def test_report_tells_passed_failed_and_skipped_by_suite_and_name() -> None:
-    report = parse_report(SAMPLE)
-    assert report.passed == {"Verify10.Simple", "CompareAndWrite.Simple"}
-    assert report.failed == {"Verify10.VerifyProtect", "Verify10.Dpo"}
-    assert report.skipped == {"CompareAndWrite.InvalidDataOutSize"}
-    assert str(report).startswith("2 passed, 1 skipped, 2 failed: Verify10.Dpo")
+def measure_restore(lab: Lab) -> ConformanceReport:
+    """A volume of which everything is lost at the beginning."""
+    scene = Scene(lab, "cu", 64 * MIB)
+    scene.make_backup()
+    scene.add_blank_disk()
+    scene.create_volume()
+    scene.export_volume()
+    report = run_conformance(lab.initiator, lab.primary.address("front"), f"{IQN}cu")
+    lab.primary.run("grep -q '\\[CRIT\\].*fenced' /var/log/tcmu-runner.log && exit 1; exit 0")
+    status = scene.status()
+    assert status["state"] in ("restoring", "in_sync"), status
+    return report
 
 
-def test_report_that_ends_early_is_refused() -> None:
-    with pytest.raises(ValueError, match="did not end"):
-        parse_report(SAMPLE.partition("Tests completed")[0])
+def as_document(report: ConformanceReport) -> dict[str, object]:
+    return {
+        "passed": len(report.passed),
+        "failed": sorted(report.failed),
+        "skipped": len(report.skipped),
+    }
+
+
+def write_report(path: Path, reports: dict[str, ConformanceReport]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {name: as_document(report) for name, report in reports.items()}
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def test_restore_passes_what_the_stock_handler_passes(lab: Lab) -> None:
+    portal = lab.primary.address("front")
+    reports = {"restore": measure_restore(lab)}
+    for name, serve in (("qcow", serve_qcow), ("fileio", serve_fileio)):
+        iqn = serve(lab.primary)
+        reports[name] = run_conformance(lab.initiator, portal, iqn)
+        stop_serving(lab.primary, iqn)
+    write_report(REPORT, reports)
+    for name, report in reports.items():
+        print(f"{name}: {report}")
+    assert reports["qcow"].passed - reports["restore"].passed == set()
