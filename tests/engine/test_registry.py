@@ -20,6 +20,7 @@ from tcmu_restore.engine.registry import VolumeRegistry
 from tcmu_restore.engine.volume_engine import VolumeEngine
 from tcmu_restore.errors import (
     BlockSizeMismatchError,
+    FencedError,
     LostRegionError,
     PrimaryTooSmallError,
     RestoreError,
@@ -216,6 +217,28 @@ def test_backup_lost_in_use_degrades_and_resyncs(rig: Rig) -> None:
                 await asyncio.wait_for(_next_turn(), 10)
             await do(engine, CommandKind.FLUSH, 0, b"")
         assert (rig.folder / "backup").read_bytes()[:8192] == b"d" * 8192
+
+    run(go)
+
+
+def test_a_mistake_of_ours_fences_the_volume(rig: Rig) -> None:
+    async def broken(state: object, extent: object, buffers: object) -> None:
+        raise AssertionError("planted")
+
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+            engine.volume.read = lambda extent, buffers: broken(0, extent, buffers)  # type: ignore[method-assign, assignment]
+            with pytest.raises(FencedError, match="planted"):
+                await read(engine, 8192, 4096)
+            del engine.volume.read
+            with pytest.raises(FencedError):  # also of current regions
+                await read(engine, 0, 4096)
+            with pytest.raises(FencedError):
+                await do(engine, CommandKind.WRITE, 0, b"x" * 4096)
+            assert rig.registry.status("v")["state"] == "fenced"
+        assert (rig.folder / "backup").read_bytes() == rig.content
 
     run(go)
 

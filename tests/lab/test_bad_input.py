@@ -56,7 +56,10 @@ CASES = {
         f"create bad {SPARE} --backup iscsi://{THIN_BACKUP}/{IQN}good",
         "not an iSCSI LUN",
     ),
-    "unknown target": (f"create bad {SPARE} --backup iscsi://{THIN_BACKUP}/{IQN}nosuch/0", "login"),
+    "unknown target": (
+        f"create bad {SPARE} --backup iscsi://{THIN_BACKUP}/{IQN}nosuch/0",
+        "Service unavailable",  # LIO's word for an IQN that it does not serve
+    ),
     "missing CHAP secret": (f"create bad {SPARE} {CHAP}", "login"),
     "wrong CHAP secret": (f"create bad {SPARE} {CHAP} --credentials /root/wrong.toml", "login"),
     "small primary": (
