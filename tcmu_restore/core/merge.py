@@ -81,8 +81,10 @@ async def merge_step(state: VolumeState, step: MergeStep) -> None:
         await Lock(step.extent)
         if step.leg is Leg.SNAPSHOT:  # what came to be in doubt meanwhile is not ours
             _spoil(state, fetch, state.overwrite_map.sets.in_doubt)
-        state.counters.regions_zeroed += await _zero_holes(state, fetch, zeros)
-        state.counters.regions_merged += await write_fetched(state, fetch)
+        zeroed = await _zero_holes(state, fetch, zeros)
+        state.counters.regions_zeroed += zeroed  # not in one line: others count meanwhile
+        merged = await write_fetched(state, fetch)
+        state.counters.regions_merged += merged
     finally:
         state.fetches.remove(fetch)
 

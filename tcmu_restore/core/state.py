@@ -67,7 +67,7 @@ class VolumeState:
         self.lose(self.overwrite_map.sets.current.copy())
 
     def note_unflushed(self, regions: BitMap64, epoch: int) -> None:
-        """The backup acknowledged a write to *regions* in *epoch*; stale if that is over (MIR-2)."""
+        """The backup took a write to *regions* in *epoch*; stale if that is over (MIR-2)."""
         if epoch < self.backup_epoch:
             self.overwrite_map.mark_stale(regions)
             return

@@ -27,12 +27,15 @@ from .driver import Driver
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .state_db import StateDb
-from .status import describe
+from .status import state_of
 
 log = logging.getLogger(__name__)
 
 RESYNC_STEP = 256 * 1024
 """One resync step holds its lock while the bytes cross the live link: kept short for that."""
+
+SETTLE_SECONDS = 5.0
+"""How long after opening a backup that has not answered yet is not reported as degraded."""
 
 CLOSE_SECONDS = 15.0
 """How long a close waits for what is in flight; every transfer has a shorter deadline."""
@@ -65,6 +68,8 @@ class VolumeEngine:
         self.mistake: BaseException | None = None
         self._report = on_change
         self._last_state = ""
+        self._is_settled = False
+        self._settle = get_running_loop().call_later(SETTLE_SECONDS, self._settled)
         self._idle = Event()
         self._idle.set()
         options = self.definition.options
@@ -145,11 +150,17 @@ class VolumeEngine:
         """Tell the service when the state is another one."""
         if self.backup.is_reachable:
             self.resync.kick()
-        state = describe(self)["state"]
+        state = state_of(self)
+        if state == "degraded" and not self._is_settled:
+            return  # the first login is under way, or the volume is being closed
         if state != self._last_state:
             self._last_state = state
             log.info("volume %s: state %s", self.name, state)
             self._report(self.name, state)
+
+    def _settled(self) -> None:
+        self._is_settled = True
+        self.changed()
 
     def _fence(self, mistake: BaseException) -> None:
         """Stop serving: an internal check failed. The committed map is left alone."""
@@ -202,10 +213,14 @@ class VolumeEngine:
 
     async def close(self) -> None:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
+        self._settle.cancel()
+        self._is_settled = False
         self._checkpoints.stop()
         self.resync.stop()
         self.merge.close()
         self.commands.close()
+        if self.performer.snapshot is not None:  # what it still sends may take long to arrive
+            await self.performer.snapshot.close()
         try:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)
@@ -214,9 +229,8 @@ class VolumeEngine:
         except (RestoreError, TimeoutError) as error:
             log.warning("volume %s: not closed cleanly: %s", self.name, error)
         await self.backup.close()
-        for source in (self.performer.snapshot, self.primary):
-            if source is not None:
-                await source.close()
+        if self.primary is not None:
+            await self.primary.close()
         await self.db.close()
 
     async def _last_checkpoints(self) -> None:

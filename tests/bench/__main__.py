@@ -15,7 +15,14 @@ from pathlib import Path
 from tests.bench.effort import Effort
 from tests.bench.host_access import measure_lost_and_mirrored, measure_restored
 from tests.bench.merging import MergeBench
-from tests.bench.report import ROUNDS_MIN, Figure, MeasurementError, format_report, format_table
+from tests.bench.report import (
+    ROUNDS_MIN,
+    Figure,
+    MeasurementError,
+    format_line,
+    format_report,
+    format_table,
+)
 from tests.bench.rig import prepare
 from vagrant.errors import LabError
 from vagrant.lab import Lab
@@ -24,22 +31,21 @@ FOLDER = Path("build/bench")
 _LOG = "/var/log/tcmu-runner.log"
 
 
-def measure(lab: Lab, effort: Effort) -> list[Figure]:
-    """Return all figures."""
+def measure(lab: Lab, effort: Effort) -> Iterator[Figure]:
+    """Yield each figure when it is there."""
     with lab.timer.step("set up"):
         prepare(lab.primary)
         bench = MergeBench(lab, effort)
         bench.set_up()
     with lab.timer.step("restored reads"), bench.restored() as device:
         bench.merge()
-        figures = measure_restored(lab, effort, device, bench.scene.size)
+        yield from measure_restored(lab, effort, device, bench.scene.size)
     with lab.timer.step("lost reads and mirrored writes"):
-        figures += measure_lost_and_mirrored(lab, effort)
+        yield from measure_lost_and_mirrored(lab, effort)
     with lab.timer.step("merges"):
-        figures += bench.measure_alone()
+        yield from bench.measure_alone()
     with lab.timer.step("merges while a host reads"):
-        figures.append(bench.measure_under_load())
-    return figures
+        yield bench.measure_under_load()
 
 
 @contextmanager
@@ -50,6 +56,18 @@ def kept_log(lab: Lab) -> Iterator[None]:
     finally:
         if lab.primary.is_running:
             (FOLDER / "tcmu-runner.log").write_bytes(lab.primary.get(_LOG))
+
+
+def run(effort: Effort) -> list[Figure]:
+    """Measure in a lab of its own, saying each figure when it is there."""
+    figures = []
+    with Lab(report=print) as lab:
+        lab.boot()
+        with kept_log(lab):
+            for figure in measure(lab, effort):
+                figures.append(figure)
+                print(format_line(figure), flush=True)
+    return figures
 
 
 def main() -> int:
@@ -63,10 +81,7 @@ def main() -> int:
     (FOLDER / "report.json").unlink(missing_ok=True)
     begin = time.monotonic()
     try:
-        with Lab(report=print) as lab:
-            lab.boot()
-            with kept_log(lab):
-                figures = measure(lab, effort)
+        figures = run(effort)
     except (LabError, MeasurementError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,9 +13,9 @@ class Effort:
 
     rounds: int = 3
     seconds: float = 4.0
-    data_size: int = 112 * MiB
-    hole_size: int = 16 * MiB
-    read_size: int = 8 * MiB
+    data_size: int = 56 * MiB
+    hole_size: int = 8 * MiB
+    read_size: int = 4 * MiB
     """What a host reads of the lost bytes before the merge."""
 
     @property

@@ -18,8 +18,8 @@ UNSHAPED = "thin, unshaped"
 SHAPED = "thin, 100 Mbit/s + 20 ms"
 OPEN_ISCSI = "backup LUN, open-iscsi"
 
-_RANDOM_PART = 8 * MiB
-_SEQUENTIAL_PART = 32 * MiB
+_RANDOM_PART = 4 * MiB
+_SEQUENTIAL_PART = 24 * MiB
 _WRITE_PART = 16 * MiB
 
 
@@ -38,7 +38,7 @@ class Parts:
         return part
 
 
-def measure_restored(lab: Lab, effort: Effort, ours: str, size: int) -> list[Figure]:
+def measure_restored(lab: Lab, effort: Effort, ours: str, size: int) -> Iterator[Figure]:
     """Compare reads of a volume that is wholly current with the stock handler's."""
     jobs = [
         FioJob("randread", 4 * KiB, 1, effort.seconds),
@@ -46,7 +46,6 @@ def measure_restored(lab: Lab, effort: Effort, ours: str, size: int) -> list[Fig
         FioJob("read", 256 * KiB, 4, effort.seconds),
     ]
     whole = Part(0, size)
-    figures = []
     with qcow(lab, size) as peer:
         for job in jobs:
 
@@ -55,11 +54,10 @@ def measure_restored(lab: Lab, effort: Effort, ours: str, size: int) -> list[Fig
 
             pairs = [Pair(measure(ours), measure(peer)) for _ in range(effort.rounds)]
             bar = Bar(f"restored {job.title}", "none", "tcmu-runner qcow, raw file", _unit(job))
-            figures.append(summarize(bar, pairs))
-    return figures
+            yield summarize(bar, pairs)
 
 
-def measure_lost_and_mirrored(lab: Lab, effort: Effort) -> list[Figure]:
+def measure_lost_and_mirrored(lab: Lab, effort: Effort) -> Iterator[Figure]:
     """Compare reads of lost bytes, and then writes, with the same on the backup LUN itself."""
     per_round = 2 * (_RANDOM_PART + _SEQUENTIAL_PART)
     scene = Scene(lab, "lost", effort.rounds * per_round + 2 * _WRITE_PART)
@@ -67,10 +65,10 @@ def measure_lost_and_mirrored(lab: Lab, effort: Effort) -> list[Figure]:
     scene.add_blank_disk()
     parts = Parts(scene.size)
     with backup_lun(scene) as peer, volume(scene) as ours:
-        figures = _measure_lost(lab, effort, (ours, peer), parts, UNSHAPED)
+        yield from _measure_lost(lab, effort, (ours, peer), parts, UNSHAPED)
         with shaped(lab):
-            figures += _measure_lost(lab, effort, (ours, peer), parts, SHAPED)
-        return [*figures, _measure_mirrored(lab, effort, (ours, peer), parts)]
+            yield from _measure_lost(lab, effort, (ours, peer), parts, SHAPED)
+        yield _measure_mirrored(lab, effort, (ours, peer), parts)
 
 
 @contextmanager
@@ -85,21 +83,19 @@ def shaped(lab: Lab) -> Iterator[None]:
 
 def _measure_lost(
     lab: Lab, effort: Effort, devices: tuple[str, str], parts: Parts, link: str
-) -> list[Figure]:
+) -> Iterator[Figure]:
     jobs = {
         FioJob("randread", 4 * KiB, 1, effort.seconds, repeats=False): _RANDOM_PART,
         FioJob("read", 256 * KiB, 4, effort.seconds, repeats=False): _SEQUENTIAL_PART,
     }
     ours, peer = devices
-    figures = []
     for job, length in jobs.items():
         pairs = []
         for _ in range(effort.rounds):
             part = parts.take(length)
             sides = [_speed(job, run_fio(lab.primary, side, job, part)) for side in (ours, peer)]
             pairs.append(Pair(*sides))
-        figures.append(summarize(Bar(f"lost {job.title}", link, OPEN_ISCSI, _unit(job)), pairs))
-    return figures
+        yield summarize(Bar(f"lost {job.title}", link, OPEN_ISCSI, _unit(job)), pairs)
 
 
 def _measure_mirrored(lab: Lab, effort: Effort, devices: tuple[str, str], parts: Parts) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ class MergeBench:
         self.scene.take_snapshot()
         self.scene.add_blank_disk()
 
-    def measure_alone(self) -> list[Figure]:
+    def measure_alone(self) -> Iterator[Figure]:
         """Merge with nothing else going on; the three figures come from the same rounds."""
         rounds = [self._run_round() for _ in range(self._effort.rounds)]
         rates = [Pair(each.merge.bytes_per_second / MiB, each.perf / MiB) for each in rounds]
@@ -89,11 +89,10 @@ class MergeBench:
         times = [Pair(each.merge.seconds_in_all, size / each.perf) for each in rounds]
         data = self._effort.data_size / MiB
         traffic = [Pair(each.traffic / MiB, data) for each in rounds]
-        return [
-            summarize(Bar("merge rate, alone", BULK, PERF, "MiB/s"), rates),
-            summarize(Bar("time until all is local", BULK, f"size / {PERF}", "s"), times),
-            summarize(Bar("bytes received", "thin + bulk", "lost bytes with data", "MiB"), traffic),
-        ]
+        yield summarize(Bar("merge rate, alone", BULK, PERF, "MiB/s"), rates)
+        yield summarize(Bar("time until all is local", BULK, f"size / {PERF}", "s"), times)
+        bar = Bar("bytes received", "thin + bulk", "lost bytes with data", "MiB")
+        yield summarize(bar, traffic)
 
     def measure_under_load(self) -> Figure:
         """Merge, and read the snapshot with the peer, while a host reads lost bytes."""
@@ -117,8 +116,8 @@ class MergeBench:
     def _run_round(self) -> _Round:
         lab, effort = self._lab, self._effort
         reading = FioJob("read", 256 * KiB, 4, 60, repeats=False)
+        before = self._bytes_received()
         with volume(self.scene) as device:
-            before = self._bytes_received()
             run_fio(lab.primary, device, reading, Part(0, effort.read_size))
             merge = self.merge()
             traffic = self._bytes_received() - before

@@ -103,6 +103,12 @@ def format_table(figures: Iterable[Figure]) -> str:
     return "\n".join(lines)
 
 
+def format_line(figure: Figure) -> str:
+    """Return one figure for a person who waits for the others."""
+    bar, link, ours, peer, unit, ratio, _ = _cells(figure)
+    return f"{bar} ({link}): {ours} and {peer} {unit}, {ratio}"
+
+
 def _cells(figure: Figure) -> tuple[str, ...]:
     spread = f"{figure.ratio_median:.2f} ({figure.ratio_min:.2f} .. {figure.ratio_max:.2f})"
     sides = (f"{figure.ours:,.5g}", f"{figure.peer:,.5g}")

@@ -15,6 +15,7 @@ from tests.bench.report import (
     Figure,
     MeasurementError,
     Pair,
+    format_line,
     format_report,
     format_table,
     summarize,
@@ -78,6 +79,11 @@ def test_table_has_a_line_for_each_figure() -> None:
     assert len(lines) == 4
     assert "1.00 (0.50 .. 3.00)" in lines[2]
     assert lines[2] == lines[3]
+
+
+def test_line_names_the_figure_and_its_spread() -> None:
+    line = format_line(figure())
+    assert line == "reads (thin): 30 and 20 IOPS, 1.00 (0.50 .. 3.00)"
 
 
 def test_fio_report_is_read_behind_notes() -> None:

@@ -143,6 +143,8 @@ def test_restore_from_loss_to_in_sync(rig: Rig) -> None:
             await merged(engine)
             await do(engine, CommandKind.FLUSH, 0, b"")
             assert rig.registry.status("v")["state"] == "in_sync"
+            counters = engine.volume.state.counters
+            assert counters.regions_merged * 4096 == counters.bytes_merged > SIZE // 2
             await rig.registry.detach_snapshot("v")
         expected = bytearray(rig.content)
         expected[3 * 4096 + 512 : 3 * 4096 + 512 + 10240] = b"n" * 10240

@@ -62,6 +62,7 @@ def make_report(**changes: Any) -> Report:
         ),
         7,
     )
+    counters |= {"regions_merged": 88, "regions_zeroed": 0}
     report = Report(
         lun_online_seconds=1.23456,
         create_seconds=None,
@@ -151,6 +152,13 @@ def test_report_with_a_broken_promise_fails(changes: dict[str, Any]) -> None:
     report = make_report(**changes)
     assert len(report.problems()) == 1
     assert report.as_dict()["verdict"].startswith("failed: ")
+
+
+def test_report_misses_regions_that_no_counter_knows() -> None:
+    report = make_report()
+    assert report.unaccounted == 0
+    report.status["counters"]["regions_merged"] = 80
+    assert report.problems() == ["8 regions are in no counter"]
 
 
 def test_fsck_is_clean_only_with_status_0() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from vagrant.demo.guest import LatencyProbe, StatusProbe, Targetcli, clock_ahead
 from vagrant.demo.screen import Screen
 from vagrant.errors import LabError
 from vagrant.lab import Lab
-from vagrant.scene import FRONT_PRIMARY, Scene
+from vagrant.scene import FRONT_PRIMARY, IQN, Scene
 
 VOLUME = "vol0"
 VOLUME_SIZE = 256 << 20
@@ -57,6 +58,9 @@ class Cast:
         for machine, name, command in logs:
             with suppress(LabError):
                 (folder / name).write_text(machine.run(command, timeout_seconds=30))
+        for name, log in (("latency", self.latency.log), ("status", self.status.log)):
+            lines = [json.dumps(entry) + "\n" for entry in log.entries]
+            (folder / f"{name}.jsonl").write_text("".join(lines))
 
 
 @contextmanager
@@ -122,5 +126,9 @@ def _replace_disk(scene: Scene, shell: Targetcli, lun: str) -> None:
     """Pull the served disk; the admin takes it out of the configuration and plugs in a new one."""
     scene.lab.primary.remove_disk(EARLIER_DISK)
     scene.lab.initiator.run(scripts.forget_disk(lun))
-    shell.do(f"/backstores/block delete {scene.name}")
+    # the LUN first: a targetcli that is running does not notice that it went with its backstore
+    shell.do(
+        f"/iscsi/{IQN}{scene.name}/tpg1/luns delete lun0",
+        f"/backstores/block delete {scene.name}",
+    )
     scene.add_blank_disk()

@@ -128,6 +128,8 @@ class Targetcli:
 
     def type(self, *lines: str) -> float:
         """Type lines and return the machine's time just before, without waiting for anything."""
+        if not self._job.is_running:
+            raise MachineError(self._machine.name, f"targetcli has ended:\n{self.output()}")
         words = " ".join(shlex.quote(line) for line in lines)
         script = f'echo "$EPOCHREALTIME"; printf "%s\\n" {words} >{self._folder}/in'
         return float(self._machine.run(script))

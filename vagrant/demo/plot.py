@@ -14,9 +14,11 @@ from matplotlib.ticker import FuncFormatter
 
 from vagrant.demo.samples import Latency, Sample, link_rates, local_share
 
-_WINDOW_SECONDS = 2.0
+_SHARE_SECONDS, _RATE_SECONDS = 4.0, 2.0
 _READ, _LOCAL, _CURRENT, _THIN, _BULK = "#1f6fb2", "#2a9d55", "#8e5bb5", "#d9822b", "#3b7dd8"
+_MEDIAN, _GONE, _ALONE = "#0b3c66", "#c0392b", "#34495e"
 _EVENT = "#555555"
+_MEDIAN_COUNT = 15
 _LABEL_GAP = 0.02  # of the width: labels nearer than this get a step of their own
 _STEPS = 4
 
@@ -38,12 +40,13 @@ def draw(
     _draw_shares(axes[1], samples, origin)
     _draw_links(axes[2], samples, origin)
     _mark_events(list(axes), events)
-    axes[2].set_xlabel("seconds after the volume was created")
+    _shade(list(axes), events)
+    axes[2].set_xlabel("seconds after `create` was entered")
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=14, fontweight="bold")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
@@ -57,6 +60,8 @@ def _draw_latencies(axis: Axes, latencies: list[Latency], origin: float) -> None
         top = max((y for _, y in good), default=1.0)
         axis.scatter(failed, [top] * len(failed), marker="x", color="red", label="failed reads")
         axis.legend(loc="upper right")
+    median = running_median(good, _MEDIAN_COUNT)
+    axis.plot([x for x, _ in median], [y for _, y in median], color=_MEDIAN, linewidth=1.8)
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_ylabel("4 KiB random read\nof the LUN (ms)")
@@ -67,7 +72,7 @@ def _draw_shares(axis: Axes, samples: list[Sample], origin: float) -> None:
     current = [100 * sample.fraction_current for sample in samples]
     axis.fill_between(times, current, alpha=0.15, color=_CURRENT, linewidth=0)
     axis.plot(times, current, color=_CURRENT, linewidth=2, label="the new disk is current")
-    share = local_share(samples, _WINDOW_SECONDS)
+    share = local_share(samples, _SHARE_SECONDS)
     axis.plot(
         [time - origin for time, _ in share],
         [percent for _, percent in share],
@@ -81,13 +86,36 @@ def _draw_shares(axis: Axes, samples: list[Sample], origin: float) -> None:
 
 
 def _draw_links(axis: Axes, samples: list[Sample], origin: float) -> None:
-    rates = link_rates(samples, _WINDOW_SECONDS)
+    rates = link_rates(samples, _RATE_SECONDS)
     times = [time - origin for time, _, _ in rates]
     for index, name, color in ((1, "thin link", _THIN), (2, "bulk link", _BULK)):
         axis.plot(times, [rate[index] for rate in rates], color=color, linewidth=1.6, label=name)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("MiB/s between\nprimary and backup")
     axis.legend(loc="upper right", framealpha=0.9)
+
+
+def running_median(points: list[tuple[float, float]], count: int) -> list[tuple[float, float]]:
+    """Return the median of each *count* points that follow each other, in the middle of them."""
+    groups = [points[start : start + count] for start in range(len(points) - count + 1)]
+    return [(group[count // 2][0], sorted(y for _, y in group)[count // 2]) for group in groups]
+
+
+def _shade(axes: list[Axes], events: dict[str, float]) -> None:
+    """Shade the time without a LUN and the time without a backup."""
+    spans = (
+        ("no LUN", events.get("disk replaced"), events.get("LUN online"), _GONE),
+        ("the primary alone", events.get("link cut"), axes[0].get_xlim()[1], _ALONE),
+    )
+    for name, begin, end, color in spans:
+        if begin is None or end is None:
+            continue
+        for axis in axes:
+            axis.axvspan(begin, end, color=color, alpha=0.09, linewidth=0)
+        middle = (begin + end) / 2
+        place = axes[0].get_xaxis_transform()
+        axes[0].text(middle, 0.03, name, transform=place, ha="center", fontsize=9, color=color)
+    axes[0].margins(x=0.01)
 
 
 def _mark_events(axes: list[Axes], events: dict[str, float]) -> None:

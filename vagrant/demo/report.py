@@ -44,6 +44,14 @@ class Report:
         digests = {self.sha256_primary, self.sha256_backup, self.sha256_initiator}
         return len(digests) == 1 and all(len(digest) == 64 for digest in digests)
 
+    @property
+    def unaccounted(self) -> int:
+        """How many regions came to be current in no way that the counters know."""
+        counters, regions = self.status["counters"], self.status["regions"]
+        ways = ("regions_populated", "regions_merged", "regions_zeroed")
+        known = regions["host_written"] + sum(counters[way] for way in ways)
+        return int(max(0, regions["total"] - regions["lost"] - known))
+
     def problems(self) -> list[str]:
         """Return what does not hold, in words; nothing if all is well."""
         regions, merge = self.status["regions"], self.status["merge"]
@@ -58,6 +66,7 @@ class Report:
             (self.failed_reads == 0, f"{self.failed_reads} of the initiator's reads failed"),
             (self.status["counters"]["reads_from_backup"] > 0, "nothing came from the backup"),
             (self.status["counters"]["regions_merged"] > 0, "nothing was merged"),
+            (self.unaccounted == 0, f"{self.unaccounted} regions are in no counter"),
             (self.bytes_on_bulk_link > 0, "nothing came over the bulk link"),
         )
         return [sentence for holds, sentence in promises if not holds]

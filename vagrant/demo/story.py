@@ -66,7 +66,9 @@ def bring_lun_back(cast: Cast, findings: Findings) -> None:
     cast.events.note(SERVED, first_byte - cast.initiator_clock)
     findings.online_seconds = first_byte - cast.initiator_clock - typed
     created = find_line(cast.shell.output(), "Created volume")
-    findings.create_seconds = created and created - cast.primary_clock - typed
+    if created is not None:
+        cast.events.note(CREATED, created - cast.primary_clock)
+        findings.create_seconds = created - cast.primary_clock - typed
     cast.screen.say(
         f"the LUN is back, {findings.online_seconds:.1f} s after create was entered", "bold green"
     )
@@ -156,7 +158,11 @@ def find_line(text: str, words: str) -> float | None:
 def _attach_snapshot(cast: Cast, jobs: list[Job]) -> None:
     """Take a snapshot on the backup, attach it over the bulk link and start the merge."""
     cast.screen.say("a snapshot of the backup is taken and exported on the bulk link")
-    cast.scene.take_snapshot()
+    with helpers() as pool:
+        snapshot = pool.submit(cast.scene.take_snapshot)
+        while not snapshot.done():
+            _watch(cast, jobs, seconds=0)
+        snapshot.result()
     node = f"/backstores/user:restore/{cast.scene.name}"
     commands = (f"{node} attach_snapshot {cast.scene.snapshot_url}", f"{node} merge start")
     for command in commands:
