@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,17 @@ def measure_restore(lab: Lab) -> ConformanceReport:
     scene.export_volume()
     report = run_conformance(lab.initiator, lab.primary.address("front"), f"{IQN}cu")
     lab.primary.run("grep -q '\\[CRIT\\].*fenced' /var/log/tcmu-runner.log && exit 1; exit 0")
-    status = scene.status()
-    assert status["state"] in ("restoring", "in_sync"), status
+    check_settled(scene)
     return report
+
+
+def check_settled(scene: Scene) -> None:
+    """The volume is whole again within half a minute, whatever the suite did to it."""
+    end = time.monotonic() + 30
+    while (status := scene.status())["state"] not in ("restoring", "in_sync"):
+        assert time.monotonic() < end, status
+    print(f"backup: {status['backup']}; counters: {status['counters']}")
+    print(scene.lab.primary.run("tail -n 30 /var/log/tcmu-runner.log"))
 
 
 def repeat_alone(lab: Lab, name: str) -> bool:
