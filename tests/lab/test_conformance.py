@@ -46,7 +46,7 @@ def check_settled(scene: Scene) -> None:
     while (status := scene.status())["state"] not in ("restoring", "in_sync"):
         assert time.monotonic() < end, status
     print(f"backup: {status['backup']}; counters: {status['counters']}")
-    print(scene.lab.primary.run("tail -n 30 /var/log/tcmu-runner.log"))
+    print(scene.lab.primary.run("grep ' restore:0: ' /var/log/tcmu-runner.log | tail -n 30"))
 
 
 def repeat_alone(lab: Lab, name: str) -> bool:
