@@ -57,14 +57,6 @@ class Scene:
         self.lab.backup.run(script, timeout_seconds=300)
         self._export(self.name, device, THIN_BACKUP)
 
-    def make_file_system(self, megabytes: int) -> str:
-        """Return a script that makes ext4 with *megabytes* of real files and a list of digests."""
-        return f"""mkfs.ext4 -q -E nodiscard $dev; mkdir -p /mnt/new; mount $dev /mnt/new
-for i in $(seq {megabytes}); do head -c 1M /dev/urandom >/mnt/new/file$i; done
-cp -r /usr/share/targetcli* /etc /mnt/new/ 2>/dev/null || true
-cd /mnt/new; find . -type f -print0 | sort -z | xargs -0 sha256sum >/tmp/list; mv /tmp/list SHA256
-cd /; umount /mnt/new"""
-
     def take_snapshot(self) -> None:
         """Take a snapshot of the backup and export it read-only over the bulk link."""
         snapshot = f"{self.name}-snap"
@@ -139,11 +131,5 @@ udevadm wait --timeout=30 {device}""")
     def backup_commands(self) -> int:
         """Return how many SCSI commands the backup's LUN has had, by LIO's own counter."""
         path = "/sys/kernel/config/target/core/*/*/statistics/scsi_lu/num_cmds"
-        script = f"for f in {path}; do case $f in */{self.name}/*) cat $f;; esac; done"
-        return int(self.lab.backup.run(script).split()[0])
-
-    def backup_read_megabytes(self) -> int:
-        """Return how many MiB the backup's LUN has sent, by LIO's own counter."""
-        path = "/sys/kernel/config/target/core/*/*/statistics/scsi_lu/read_mbytes"
         script = f"for f in {path}; do case $f in */{self.name}/*) cat $f;; esac; done"
         return int(self.lab.backup.run(script).split()[0])

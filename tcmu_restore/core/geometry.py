@@ -38,10 +38,6 @@ class Geometry:
         """The number of regions, a shorter last one included."""
         return -(-self.size // self.region_size)
 
-    def contains(self, extent: Extent) -> bool:
-        """Return whether the whole of *extent* lies on the volume."""
-        return extent.end <= self.size
-
     def regions(self, extent: Extent) -> range:
         """Return the indices of the regions that *extent* touches."""
         return range(extent.offset // self.region_size, -(-extent.end // self.region_size))

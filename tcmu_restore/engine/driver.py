@@ -57,11 +57,6 @@ class Driver:
         self._idle: list[Future[None]] = []
         self.is_fenced = False
 
-    @property
-    def running_count(self) -> int:
-        """How many procedures have begun and not ended."""
-        return len(self._running)
-
     async def wait_idle(self) -> None:
         """Return when no procedure is under way."""
         if self._running:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.buffer import Buffers
 from ..core.extent import Extent
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
@@ -111,19 +110,16 @@ class VolumeEngine:
     def _serve_now(self, command: Command) -> bool:
         """Serve a read of current regions from the page cache, without a procedure."""
         state = self.volume.state
-        offset, length, buffers = command.offset, command.length, command.buffers
+        offset, length = command.offset, command.length
         if length == 0 or offset + length > state.geometry.size or self.driver.is_fenced:
             return False
         if self.primary is None or not self.volume.is_current(Extent(offset, length)):
             return False
-        if not self._read_now(offset, buffers):
+        if not self.primary.read_now(offset, command.buffers):
             return False
         state.counters.reads_from_primary += 1
         state.counters.bytes_read_from_primary += length
         return True
-
-    def _read_now(self, offset: int, buffers: Buffers) -> bool:
-        return self.primary is not None and self.primary.read_now(offset, buffers)
 
     # --- events -------------------------------------------------------------------------
 
@@ -134,7 +130,6 @@ class VolumeEngine:
         if reachable:
             self.commands.source_changed()
             self.merge.source_changed()
-            self.resync.kick()
         else:
             self.volume.backup_epoch_began(self.backup.epoch)
         self.changed()

@@ -207,11 +207,6 @@ class IscsiSession:
     # --- commands ------------------------------------------------------------------------
 
     @property
-    def command_count(self) -> int:
-        """Commands in flight."""
-        return len(self._commands)
-
-    @property
     def room(self) -> int:
         """How many more commands may be submitted."""
         return self._options.queue_depth - len(self._commands)
