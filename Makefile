@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 STAMP := $(VENV)/installed
 
-.PHONY: help setup test lint format unit lab demo bench image clean
+.PHONY: help setup test lint format unit sim mutants lab lab-soak demo bench image clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tcmu_restore.cli import lio
 from tcmu_restore.cli.client import ServiceClient
+from tcmu_restore.cli.consequence import rebuild_consequences
 from tcmu_restore.cli.creation import VolumeSettings, create
+from tcmu_restore.cli.state import state_damage
+from tcmu_restore.service.contract import MIRROR_MODES
 
 from . import completion
+from .completion import BOOLEANS
 from .status_cache import StatusCache
 from .translation import shell_errors
 
@@ -51,6 +55,7 @@ class RestoreBackstoreMixin(BackstoreBase):
         backup: str | None = None,
         credentials: str | None = None,
         header_digest: str | None = None,
+        mirror: str | None = None,
     ) -> Any:
         """
         Creates a volume that is restored while it is in use.
@@ -81,6 +86,12 @@ class RestoreBackstoreMixin(BackstoreBase):
         -------------
         If true, iSCSI headers are checksummed.
 
+        mirror
+        ------
+        What a write waits for: sync (the default), both sides, or the local
+        disk alone while the backup is away; async, the local disk, and the
+        backup has it soon after; strict, both sides, always.
+
         EXAMPLE
         =======
 
@@ -96,7 +107,14 @@ class RestoreBackstoreMixin(BackstoreBase):
             elif any(plain):
                 self._refuse("Give either primary and backup, or size and cfgstring; not both.")
             else:
-                self._create_volume(name, primary, backup, credentials, header_digest)
+                settings = VolumeSettings(
+                    primary=primary or "",
+                    backup=backup or "",
+                    credentials=credentials,
+                    header_digest=self.ui_eval_param(header_digest, "bool", False),
+                    mirror=mirror,
+                )
+                self._create_volume(name, settings)
         finally:
             self.refresh()  # targetcli's own create lists its own node class
         return self.new_node(self.get_child(name))
@@ -110,7 +128,9 @@ class RestoreBackstoreMixin(BackstoreBase):
         if current_param == "credentials":
             return completion.files(self.ui, text)
         if current_param == "header_digest":
-            return completion.words(text, ("true", "false"))
+            return completion.words(text, BOOLEANS)
+        if current_param == "mirror":
+            return completion.words(text, MIRROR_MODES)
         if current_param == "backup":
             return completion.urls(text)
         return []
@@ -140,24 +160,36 @@ class RestoreBackstoreMixin(BackstoreBase):
                 self.client.delete_volume(name)
             self.shell.log.info(f"Deleted the volume {name}.")
 
-    def _create_volume(
-        self,
-        name: str,
-        primary: str | None,
-        backup: str | None,
-        credentials: str | None,
-        header_digest: str | None,
-    ) -> None:
-        if not primary or not backup:
-            raise self.ui.ExecutionError("Both are needed: primary and backup.")
-        settings = VolumeSettings(
-            primary=primary,
-            backup=backup,
-            credentials=credentials,
-            header_digest=self.ui_eval_param(header_digest, "bool", False),
-        )
+    def ui_command_rebuild_state(self, name: str, confirm: str | None = None) -> None:
+        """
+        Makes a volume's damaged or missing state file anew.
+
+        A volume that cannot be opened may have no storage object, and so no
+        node; then this is the way. Everything counts as lost afterwards, and is
+        fetched from the backup again. It says what could be salvaged, and what
+        it cost.
+
+        PARAMETERS
+        ==========
+
+        confirm
+        -------
+        Without confirm=true it only says what it would do.
+        """
+        self.assert_root()
         with shell_errors(self.ui.ExecutionError):
-            created = create(self.client, self.ui.UserBackedStorageObject, name, settings)
+            if not self.ui_eval_param(confirm, "bool", False):
+                sentences = rebuild_consequences(name, state_damage(self.client, name))
+                self._refuse("\n".join([*sentences, "Add confirm=true to do it."]))
+            self.shell.con.display(self.client.rebuild_state(name))
+        self.cache.forget(name)
+
+    def _create_volume(self, name: str, settings: VolumeSettings) -> None:
+        if not settings.primary or not settings.backup:
+            self._refuse("Both are needed: primary and backup.")
+        with shell_errors(self.ui.ExecutionError):
+            storage_object_class = self.ui.UserBackedStorageObject
+            created = create(self.client, storage_object_class, name, settings)
         self.shell.log.info(f"Created volume {name} size {created.size}.")
 
     def _create_plain(self, name: str, size: str | None, cfgstring: str | None, *rest: Any) -> None:

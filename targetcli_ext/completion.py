@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Final
 
 URL_SCHEME: Final = "iscsi://"
+BOOLEANS: Final = ("true", "false")
 
 
 def words(text: str, choices: Iterable[str]) -> list[str]:

@@ -1,41 +1,24 @@
-"""``/backstores/user:restore/NAME``: one volume, with its snapshot, its merge and its status.
+"""``/backstores/user:restore/NAME``: one volume, with its snapshot, merge, resync and status.
 
 A mixin over the loaded targetcli's UIUserBackedStorageObject; see ``backstore_node``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import Final
 
-from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.status_text import status_lines
 
 from . import completion
-from .status_cache import StatusCache
+from .loss_node import LossCommands
 from .translation import shell_errors
 
-if TYPE_CHECKING:
-    from .loaded_targetcli import ObjectBase
-else:
-    ObjectBase = object
-
 MERGE_ACTIONS: Final = ("start", "pause", "resume", "cancel")
+RESYNC_ACTIONS: Final = ("pause", "resume")
 
 
-class RestoreObjectMixin(ObjectBase):
+class RestoreObjectMixin(LossCommands):
     """The volume's commands. None of them blocks: a merge runs in the service."""
-
-    ui: ClassVar[ModuleType]
-    client: ClassVar[ServiceClient]
-    cache: ClassVar[StatusCache]
-
-    @property
-    def volume(self) -> str:
-        """The volume's name: the config string without the handler's name."""
-        return str(self.rtsnode.config or "").partition("/")[2] or str(self.name)
 
     def summary(self) -> tuple[str, bool | None]:
         """Return targetcli's own text and the volume's state."""
@@ -53,7 +36,24 @@ class RestoreObjectMixin(ObjectBase):
         """
         with shell_errors(self.ui.ExecutionError):
             status = self.client.status(self.volume)
-        self.shell.con.display("\n".join(status_lines(status)))
+        lines = status_lines(status, replace_command="replace_primary")
+        self.shell.con.display("\n".join(lines))
+
+    def ui_command_prepare_snapshot(self) -> None:
+        """
+        Says that a new snapshot of the backup is about to be taken.
+
+        To be run before each snapshot: what the backup holds by now may then
+        come from the snapshot.
+
+        SEE ALSO
+        ========
+        attach_snapshot
+        """
+        self.assert_root()
+        with self._change() as client:
+            client.prepare_snapshot(self.volume)
+        self.shell.log.info("Take the snapshot on the backup host now; then: attach_snapshot")
 
     def ui_command_attach_snapshot(self, snapshot: str, credentials: str | None = None) -> None:
         """
@@ -132,9 +132,7 @@ class RestoreObjectMixin(ObjectBase):
         status attach_snapshot
         """
         self.assert_root()
-        if action not in MERGE_ACTIONS:
-            choices = ", ".join(MERGE_ACTIONS)
-            raise self.ui.ExecutionError(f"Unknown action {action!r}; choose from: {choices}.")
+        self._choose(action, MERGE_ACTIONS)
         with self._change() as client:
             client.merge(action, self.volume)
         self.shell.log.info(f"Merge: {action} done. See: status")
@@ -145,8 +143,35 @@ class RestoreObjectMixin(ObjectBase):
         """Complete the action."""
         return completion.words(text, MERGE_ACTIONS) if current_param == "action" else []
 
-    @contextmanager
-    def _change(self) -> Iterator[ServiceClient]:
-        with shell_errors(self.ui.ExecutionError):
-            yield self.client
-        self.cache.forget(self.volume)
+    def ui_command_resync(self, action: str) -> None:
+        """
+        Holds back what is sent to the backup afterwards, or lets it go.
+
+        Regions are stale when they were written while the backup was away.
+
+        ACTIONS
+        =======
+
+        pause
+        -----
+        Sends none of them; they stay on the local disk only.
+
+        resume
+        ------
+        Goes on.
+
+        SEE ALSO
+        ========
+        status
+        """
+        self.assert_root()
+        self._choose(action, RESYNC_ACTIONS)
+        with self._change() as client:
+            client.resync(action, self.volume)
+        self.shell.log.info(f"Resync: {action} done. See: status")
+
+    def ui_complete_resync(
+        self, _parameters: dict[str, str], text: str, current_param: str
+    ) -> list[str]:
+        """Complete the action."""
+        return completion.words(text, RESYNC_ACTIONS) if current_param == "action" else []

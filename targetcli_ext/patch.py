@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tcmu_restore.cli.client import ServiceClient
+from tcmu_restore.cli.context import say_what_is_awaited
 from tcmu_restore.options import SUBTYPE
 
 from .backstore_node import RestoreBackstoreMixin
@@ -39,7 +40,11 @@ def install(ui: ModuleType) -> None:
 
 def make_node_class(ui: ModuleType) -> type[Any]:
     """Return our backstore node over the loaded targetcli's; its objects share one cache."""
-    shared = {"ui": ui, "client": ServiceClient(), "cache": StatusCache()}
+    shared = {
+        "ui": ui,
+        "client": ServiceClient(on_slow=say_what_is_awaited),
+        "cache": StatusCache(),
+    }
     object_class = type(
         "UIRestoreStorageObject", (RestoreObjectMixin, ui.UIUserBackedStorageObject), dict(shared)
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tcmu_restore.cli.client import ServiceClient
+from tcmu_restore.cli.condition import SERIOUS, conditions, is_disk_back, is_state_damaged
 from tcmu_restore.cli.status_text import format_percent, fraction_current
 from tcmu_restore.errors import RestoreError, ServiceUnavailableError
 from tcmu_restore.service.registry_seam import VolumeStatus
@@ -23,14 +24,12 @@ SILENCE_SECONDS: Final = 10.0
 """How long nobody asks a service again that did not answer."""
 
 HEALTH: Final[dict[str, bool | None]] = {
-    "in_sync": True,
-    "restoring": None,
+    **dict.fromkeys(SERIOUS, False),
     "resyncing": None,
+    "restoring": None,
+    "in_doubt": None,
     "closed": None,
-    "degraded": False,
-    "diskless": False,
-    "failed": False,
-    "fenced": False,
+    "in_sync": True,
 }
 """State to the tree's colour: True is green, None neutral, False red."""
 
@@ -68,10 +67,7 @@ class StatusCache:
         status = self.status(name)
         if status is None:
             return "state unknown", None
-        words = status["state"].replace("_", " ")
-        if status["state"] == "restoring":
-            words += f" {format_percent(fraction_current(status))}"
-        return words, HEALTH.get(status["state"])
+        return ", ".join(_summary_words(status)), HEALTH.get(status["state"])
 
     def _read(self, name: str) -> VolumeStatus | None:
         try:
@@ -81,3 +77,18 @@ class StatusCache:
         except RestoreError:
             pass  # not a volume of ours, or no permission: the tree just does not know
         return None
+
+
+def _summary_words(status: VolumeStatus) -> list[str]:
+    """Return the state's word, what else matters, and how far a restore is."""
+    words = []
+    for name in [condition["name"] for condition in conditions(status)]:
+        if name == "restoring":
+            words.append(f"restoring {format_percent(fraction_current(status))}")
+        elif name == status["state"] or name in SERIOUS:
+            words.append(name.replace("_", " "))
+    if is_disk_back(status):
+        words.append("the disk is back")
+    if is_state_damaged(status):
+        words.append("state file damaged")
+    return words

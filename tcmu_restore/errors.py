@@ -260,10 +260,14 @@ class StateCorruptError(RestoreError):
 
 @dataclass(eq=False)
 class StateWriteError(RestoreError):
-    """The state file could not be written; nothing that depended on it was acknowledged."""
+    """The state file could not be written; nothing that depended on it was acknowledged.
+
+    Trying again may work: when its file system has room again.
+    """
 
     path: str
     reason: str
+    retryable = True
     template = "The state file {path} cannot be written: {reason}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .units import KiB, MiB
+from .units import GiB, KiB, MiB
 
 DEFINITION_DIR: Final = Path("/etc/tcmu-restore/volumes")
 STATE_DIR: Final = Path("/var/lib/tcmu-restore")
@@ -55,6 +55,19 @@ class VolumeOptions:
     populate_backlog: int = 64 * MiB
     """Fetched bytes waiting to be written to the primary. Beyond it a fetch is answered and not
     kept: the region stays lost and is fetched again when it is next read."""
+
+    mirror_backlog: int = 64 * MiB
+    """With the policy async: stale bytes beyond which a write waits for the backup as with sync."""
+
+    armed_zones_max: int = 1024
+    """Zones the write-intent log keeps armed while the volume is written to: with 4 MiB zones an
+    unclean stop makes 4 GiB stale at most."""
+
+    background_rate_min: int = 4 * MiB
+    """Bytes a second that merge and resync get however busy the hosts are."""
+
+    background_rate_max: int = 10 * GiB
+    """Bytes a second that merge and resync take at most; in effect no limit."""
 
     fetch_ahead_max: int = 1 * MiB
     """The longest extension of one on-demand fetch when a host reads lost regions in sequence."""

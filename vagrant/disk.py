@@ -15,13 +15,14 @@ class Disk:
 
     With `honour_flush` a flush of the machine is an fdatasync on the host; without it flushes cost
     nothing. A power cut of the machine keeps all it had written either way, because the host's page
-    cache survives: a volatile cache has to be put on top inside the machine.
+    cache survives. With `socket` the disk is a VolatileDisk, which forgets what was not flushed.
     """
 
     name: str
     size: int
     path: Path
     honour_flush: bool = False
+    socket: Path | None = None
 
     def __post_init__(self) -> None:
         assert _NAME.fullmatch(self.name), f"not a disk name: {self.name}"
@@ -35,6 +36,14 @@ class Disk:
 
     def block_node(self) -> dict[str, object]:
         """The arguments of blockdev-add."""
+        if self.socket is not None:
+            return {
+                "driver": "nbd",
+                "node-name": f"node-{self.name}",
+                "cache": {"direct": False, "no-flush": False},
+                "discard": "unmap",
+                "server": {"type": "unix", "path": str(self.socket)},
+            }
         return {
             "driver": "raw",
             "node-name": f"node-{self.name}",

@@ -96,7 +96,7 @@ class Lab:
             machine = Machine(
                 spec, folder / spec.name, boot=boot, accelerator=accelerator, network=network
             )
-            self._stack.callback(machine.power_cut)
+            self._stack.callback(machine.close)
             return machine
 
         self.backup, self.primary, self.initiator = make(BACKUP), make(PRIMARY), make(INITIATOR)

@@ -17,12 +17,13 @@ from pathlib import Path
 from vagrant import host
 from vagrant.accelerator import Accelerator
 from vagrant.agent import AgentChannel, Job
-from vagrant.disk import Disk
+from vagrant.disk_bay import DiskBay
 from vagrant.errors import MachineError
 from vagrant.network import Network
 from vagrant.project_image import BootFiles
 from vagrant.qemu import MachineFiles, MachineSpec, build_command
 from vagrant.qmp import Qmp
+from vagrant.volatile_disk import VolatileDisk
 
 _BOOT_SECONDS = 30.0  # times the accelerator's patience; a boot takes 12 s in software
 _SHUTDOWN_SECONDS = 20.0
@@ -56,12 +57,12 @@ class Machine:
         self._boot = boot
         self._accelerator = accelerator
         self._network = network
-        self._disks: dict[str, Disk] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._agent: AgentChannel | None = None
         self._qmp: Qmp | None = None
         folder.mkdir()
         self._files = MachineFiles(folder)
+        self._disks = DiskBay(spec.name, folder)
         self._taps = {link: network.add_tap(self.name, link) for link in spec.addresses}
         backing = ("-F", "raw", "-b", boot.root_image)
         host.run("qemu-img", "create", "-q", "-f", "qcow2", *backing, self._files.root)
@@ -88,7 +89,7 @@ class Machine:
             boot=self._boot,
             accelerator=self._accelerator,
             taps=self._taps,
-            disks=list(self._disks.values()),
+            disks=self._disks.plugged,
         )
         with self._files.log.open("ab") as log:
             words = [*self._network.prefix, *command]
@@ -135,6 +136,12 @@ class Machine:
             self._process.kill()
             self._process.wait()
             self._forget_process()
+            self._disks.power_cut()
+
+    def close(self) -> None:
+        """End the machine and what serves its disks."""
+        self.power_cut()
+        self._disks.close()
 
     @property
     def is_running(self) -> bool:
@@ -178,15 +185,15 @@ class Machine:
 
     # Disks
 
-    def add_disk(self, name: str, size: int, *, honour_flush: bool = False) -> str:
+    def add_disk(
+        self, name: str, size: int, *, honour_flush: bool = False, volatile: bool = False
+    ) -> str:
         """Plug in an empty disk, now or at the next start, and return its path in the machine.
 
-        A disk of this name that was removed before comes back with its content.
+        A disk of this name that was removed before comes back with its content. A volatile one
+        loses at a power cut what was not flushed, and can be made to fail: see `volatile_disk`.
         """
-        assert name not in self._disks, f"{self.name} has a disk {name}"
-        disk = Disk(name, size, self._files.folder / f"{name}.raw", honour_flush)
-        disk.create_file()
-        self._disks[name] = disk
+        disk = self._disks.add(name, size, honour_flush=honour_flush, volatile=volatile)
         device = f"/dev/disk/by-id/virtio-{name}"
         if self._qmp is not None:
             self._qmp.execute("blockdev-add", **disk.block_node())
@@ -196,13 +203,24 @@ class Machine:
 
     def remove_disk(self, name: str) -> None:
         """Unplug a disk; the machine's driver fails what is under way. Its file is kept."""
-        disk = self._disks.pop(name)
+        disk = self._disks[name]
         if self._qmp is not None:
             device = str(disk.device()["id"])
             self._qmp.execute("device_del", id=device)
             limit = _UNPLUG_SECONDS * self._accelerator.patience
             self._qmp.wait_for_event("DEVICE_DELETED", device=device, timeout_seconds=limit)
             self._qmp.execute("blockdev-del", **{"node-name": disk.block_node()["node-name"]})
+        self._disks.remove(name)
+
+    def discard_disk(self, name: str) -> None:
+        """Unplug a disk if it is plugged in, and throw it away with its content if it exists."""
+        if name in self._disks:
+            self.remove_disk(name)
+        self._disks.discard(name)
+
+    def volatile_disk(self, name: str) -> VolatileDisk:
+        """Return the store behind a volatile disk, to look at or to let fail."""
+        return self._disks.volatile(name)
 
     def disk_file(self, name: str) -> Path:
         """Return the host's file behind a disk, to look at or to damage."""

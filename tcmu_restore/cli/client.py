@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from dbus_fast import Message, MessageType, Variant
@@ -21,6 +22,9 @@ from .errors import ReplyError
 
 TIMEOUT_SECONDS: Final = 60.0
 """A create or attach logs in to a peer, which may be slow to answer; D-Bus' own habit is 25."""
+
+SLOW_SECONDS: Final = 2.0
+"""After this long a person wonders whether anything happens, and ``on_slow`` may tell them."""
 
 _BUS_ERROR: Final = "org.freedesktop.DBus.Error."
 _NOBODY_THERE: Final = frozenset(
@@ -38,10 +42,17 @@ class ServiceClient:
     """
 
     def __init__(
-        self, bus_address: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        bus_address: str | None = None,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
+        on_slow: Callable[[], None] = lambda: None,
     ) -> None:
         self._bus_address = bus_address
         self._timeout_seconds = timeout_seconds
+        self._slow_seconds = slow_seconds
+        self._on_slow = on_slow
 
     def create_volume(
         self,
@@ -51,12 +62,15 @@ class ServiceClient:
         backup: str,
         credentials: str | None = None,
         header_digest: bool = False,
+        mirror: str | None = None,
     ) -> int:
         """Define a volume and return its size in bytes."""
         settings = {"primary": Variant("s", primary), "backup": Variant("s", backup)}
         settings |= _credentials(credentials)
         if header_digest:
             settings["header_digest"] = Variant("b", value=True)
+        if mirror is not None:
+            settings["mirror"] = Variant("s", mirror)
         return cast(int, self._call("CreateVolume", name, settings))
 
     def delete_volume(self, name: str) -> None:
@@ -83,11 +97,41 @@ class ServiceClient:
         """Start, pause, resume or cancel the merge; returns at once."""
         self._call(f"Merge{action.capitalize()}", name)
 
+    def replace_primary(self, name: str, primary: str) -> None:
+        """Put another disk under the running volume."""
+        self._call("ReplacePrimary", name, primary)
+
+    def declare_lost(
+        self, name: str, *, offset: int = 0, length: int | None = None, force: bool = False
+    ) -> int:
+        """Count bytes as lost, without *length* to the end; return the number of regions."""
+        settings = _extent(offset, length)
+        if force:
+            settings["force"] = Variant("b", value=True)
+        return cast(int, self._call("DeclareLost", name, settings))
+
+    def accept_outdated(self, name: str, *, offset: int = 0, length: int | None = None) -> int:
+        """Let the backup's older bytes count; return the number of regions."""
+        return cast(int, self._call("AcceptOutdated", name, _extent(offset, length)))
+
+    def prepare_snapshot(self, name: str) -> None:
+        """Note that a new snapshot of the backup is about to be taken."""
+        self._call("PrepareSnapshot", name)
+
+    def rebuild_state(self, name: str) -> str:
+        """Make the state file anew; return what was salvaged and what it costs."""
+        return cast(str, self._call("RebuildState", name))
+
+    def resync(self, action: str, name: str) -> None:
+        """Pause or resume the resync."""
+        self._call(f"Resync{action.capitalize()}", name)
+
     def _call(self, member: str, *arguments: Any) -> Any:
         return asyncio.run(self._call_in_time(member, arguments))
 
     async def _call_in_time(self, member: str, arguments: tuple[Any, ...]) -> Any:
         bus = await message_bus.connect(self._bus_address)
+        slow = asyncio.get_running_loop().call_later(self._slow_seconds, self._on_slow)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 reply = await bus.call(_message(member, arguments))
@@ -97,12 +141,18 @@ class ServiceClient:
         except (OSError, EOFError) as error:
             raise ServiceUnavailableError("the message bus went away") from error
         finally:
+            slow.cancel()
             await message_bus.disconnect(bus)
         return _result(member, reply)
 
 
 def _credentials(path: str | None) -> dict[str, Variant]:
     return {"credentials": Variant("s", path)} if path else {}
+
+
+def _extent(offset: int, length: int | None) -> dict[str, Variant]:
+    extent = {"offset": Variant("t", offset)}
+    return extent if length is None else extent | {"length": Variant("t", length)}
 
 
 def _message(member: str, arguments: tuple[Any, ...]) -> Message:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import RestoreError
 from . import lio
-from .client import ServiceClient
+from .client import SLOW_SECONDS, ServiceClient
 from .exit_status import ExitStatus, exit_status
 
 
@@ -24,12 +24,15 @@ class CliContext:
     sleep: Callable[[float], None] = time.sleep
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
     make_console: Callable[[], Console] = Console
+    slow_seconds: float = SLOW_SECONDS
     _console: Console | None = field(default=None, init=False)
 
     @property
     def client(self) -> ServiceClient:
         """A client of the running service."""
-        return ServiceClient(self.bus_address)
+        return ServiceClient(
+            self.bus_address, slow_seconds=self.slow_seconds, on_slow=say_what_is_awaited
+        )
 
     @property
     def console(self) -> Console:
@@ -37,6 +40,11 @@ class CliContext:
         if self._console is None:
             self._console = self.make_console()
         return self._console
+
+
+def say_what_is_awaited() -> None:
+    """Tell a person that something happens, when it takes long."""
+    click.echo("Waiting for the service to finish; Ctrl-C stops the waiting only.", err=True)
 
 
 class SentenceGroup(click.Group):

@@ -22,6 +22,7 @@ class VolumeSettings:
     backup: str
     credentials: str | None = None
     header_digest: bool = False
+    mirror: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def create(
         backup=settings.backup,
         credentials=settings.credentials,
         header_digest=settings.header_digest,
+        mirror=settings.mirror,
     )
     block_size = int(client.status(name).get("block_size", lio.BLOCK_SIZE_DEFAULT))
     if storage_object_class is None:

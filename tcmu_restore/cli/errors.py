@@ -30,6 +30,14 @@ class BackstoreError(RestoreError):
 
 
 @dataclass(eq=False)
+class NotConfirmedError(RestoreError):
+    """A person, or a script without ``--yes``, did not agree to what a verb would do."""
+
+    verb: str
+    template = "{verb} was not confirmed; nothing was changed. In a script, add: --yes"
+
+
+@dataclass(eq=False)
 class MergeEndedError(RestoreError):
     """A merge that was waited for ended before everything was merged."""
 

@@ -2,7 +2,8 @@
 
 ====  =====================================================================================
 0     done
-1     anything else; also a merge that failed while it was waited for, and missing permission
+1     anything else; also a merge that failed while it was waited for, missing permission, and a
+      question that was not answered with yes
 2     the command line, a name or a setting is wrong; nothing was changed
 3     the service (or the bus) does not answer
 4     a disk or a peer cannot be reached, read or written
@@ -20,7 +21,7 @@ from typing import Final
 
 from .. import errors
 from ..service.errors import error_class
-from .errors import BackstoreError, MergeEndedError, ReplyError
+from .errors import BackstoreError, MergeEndedError, NotConfirmedError, ReplyError
 
 
 class ExitStatus(IntEnum):
@@ -47,10 +48,11 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.FencedError: ExitStatus.STATE,
     errors.LostRegionError: ExitStatus.SOURCE,
     errors.MiscompareError: ExitStatus.OTHER,
-    errors.OutOfRangeError: ExitStatus.OTHER,
+    errors.OutOfRangeError: ExitStatus.USAGE,
     errors.ServiceUnavailableError: ExitStatus.UNAVAILABLE,
     BackstoreError: ExitStatus.OTHER,
     MergeEndedError: ExitStatus.OTHER,
+    NotConfirmedError: ExitStatus.OTHER,
 }
 """A class stands for its subclasses; the nearest entry counts."""
 

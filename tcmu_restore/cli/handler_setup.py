@@ -19,7 +19,9 @@ def install_handler(directory: Path | None) -> None:
     """Build the handler and put it into tcmu-runner's plugin folder."""
     from ..handler import install  # noqa: PLC0415 - only this verb needs a compiler
 
-    _print(install.install_handler(install.find_places(directory)))
+    places = install.find_places(directory)
+    click.echo("Building the handler; a compiler needs some seconds for it.", err=True)
+    _print(install.install_handler(places))
 
 
 @click.command("uninstall-handler")

@@ -7,21 +7,32 @@ everything else that is printed is for people and may change.
 from __future__ import annotations
 
 import json
+from typing import Final, cast
 
 import click
 
+from .. import errors
+from ..service.contract import MIRROR_MODES
+from ..service.errors import error_class
+from ..service.registry_seam import VolumeStatus
 from . import lio
+from .client import ServiceClient
 from .context import CliContext, SentenceGroup
 from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
+from .errors import ReplyError
 from .handler_setup import install_handler, uninstall_handler
+from .loss import accept_outdated, declare_lost, replace_primary
 from .merge import merge
+from .resync import resync
+from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prepare_snapshot
+from .state import state
 from .status_view import print_overview, print_status
 
-_CREDENTIALS = click.option(
-    "--credentials",
-    metavar="FILE",
-    help="Root-only file with the CHAP names and secrets.",
+_FILE_ERRORS: Final = (
+    errors.BadDefinitionError,
+    errors.StateCorruptError,
+    errors.StateNewerError,
 )
 
 
@@ -43,23 +54,36 @@ def cli(ctx: click.Context, bus_address: str | None) -> None:
 @click.argument("name")
 @click.option("--primary", required=True, metavar="PATH", help="The new, empty local disk or file.")
 @click.option("--backup", required=True, metavar="URL", help="iscsi://HOST[:PORT]/IQN/LUN")
-@_CREDENTIALS
+@CREDENTIALS_OPTION
 @click.option("--header-digest", is_flag=True, help="Checksum the iSCSI headers (CRC32C).")
+@click.option(
+    "--mirror",
+    type=click.Choice(MIRROR_MODES),
+    default=MIRROR_MODES[0],
+    show_default=True,
+    help="What a write waits for: both sides, the primary alone while the backup is away (sync); "
+    "the primary, the backup soon after (async); both sides, always (strict).",
+)
 @click.pass_obj
-def create(
+def create(  # noqa: PLR0913, PLR0917 - one parameter an option
     cli: CliContext,
     name: str,
     primary: str,
     backup: str,
     credentials: str | None,
     header_digest: bool,
+    mirror: str,
 ) -> None:
     """Define volume NAME, make its LIO backstore, and say how to export it.
 
     All bytes of the volume count as lost: they come from the backup until they are local.
     """
     settings = VolumeSettings(
-        primary=primary, backup=backup, credentials=credentials, header_digest=header_digest
+        primary=primary,
+        backup=backup,
+        credentials=credentials,
+        header_digest=header_digest,
+        mirror=mirror,
     )
     created = create_volume(cli.client, cli.load_storage_object_class(), name, settings)
     for line in _next_lines(created):
@@ -110,38 +134,38 @@ def status(cli: CliContext, name: str | None, as_json: bool) -> None:
         else:
             print_status(cli.console, one)
         return
-    every = [client.status(volume) for volume in client.list_volumes()]
+    every = [_status_of_one(client, volume) for volume in client.list_volumes()]
     if as_json:
         click.echo(json.dumps(every, indent=2))
     else:
         print_overview(cli.console, every)
 
 
-@cli.command("attach-snapshot")
-@click.argument("name")
-@click.argument("snapshot")
-@_CREDENTIALS
-@click.pass_obj
-def attach_snapshot(cli: CliContext, name: str, snapshot: str, credentials: str | None) -> None:
-    """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
-
-    It must have been taken from the backup after the loss.
-    """
-    cli.client.attach_snapshot(name, snapshot, credentials=credentials)
-    click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
+def _status_of_one(client: ServiceClient, name: str) -> VolumeStatus:
+    """Return a status; a volume whose files cannot be used must not hide the others."""
+    try:
+        return client.status(name)
+    except ReplyError as error:
+        if error_class(error.error_name) not in _FILE_ERRORS:
+            raise
+        closed = {"volume": name, "state": "closed", "advice": str(error)}
+        return cast(VolumeStatus, closed)
 
 
-@cli.command("detach-snapshot")
-@click.argument("name")
-@click.pass_obj
-def detach_snapshot(cli: CliContext, name: str) -> None:
-    """Stop using the snapshot of volume NAME, so that it can be removed."""
-    cli.client.detach_snapshot(name)
-
-
-cli.add_command(merge)
-cli.add_command(install_handler)
-cli.add_command(uninstall_handler)
+for _verb in (
+    replace_primary,
+    declare_lost,
+    accept_outdated,
+    prepare_snapshot,
+    attach_snapshot,
+    detach_snapshot,
+    merge,
+    resync,
+    state,
+    install_handler,
+    uninstall_handler,
+):
+    cli.add_command(_verb)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..service.registry_seam import MergeStatus, VolumeStatus
 from ..units import format_size
 from . import status_text as text
+from .condition import is_open
 from .errors import MergeEndedError
 
 POLL_SECONDS: Final = 1.0
@@ -41,7 +42,7 @@ def wait_for_merge(
         task = progress.add_task(name, done="", rate="", left="")
         while True:
             status = read_status(name)
-            if not text.is_open(status):
+            if not is_open(status):
                 raise MergeEndedError(name, status["state"], status["advice"])
             merge = status["merge"]
             _show(progress, task, merge)

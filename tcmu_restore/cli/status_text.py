@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..service.registry_seam import MergeStatus, VolumeStatus
+from ..service.registry_seam import MergeStatus, ResyncStatus, VolumeStatus
 from ..units import format_size
+from .condition import condition_names, is_open, next_steps
 
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 _TEN_SECONDS: Final = 10
 
+_EXTENTS_SHOWN: Final = 3
+"""``accept-outdated`` lists them all; here they must leave room for the rest of the screen."""
+
 _COUNTERS: Final = (
     ("primary", "reads_from_primary", "bytes_read_from_primary"),
     ("backup", "reads_from_backup", "bytes_read_from_backup"),
     ("snapshot", "reads_from_snapshot", "bytes_read_from_snapshot"),
 )
-
-
-def is_open(status: VolumeStatus) -> bool:
-    """Return whether the volume is being served; if not, most of its status is not there."""
-    return "regions" in status
 
 
 def format_duration(seconds: float) -> str:
@@ -49,11 +48,11 @@ def format_rate(rate_bytes_per_second: float) -> str:
     return f"{format_size(rate)}/s" if rate > 0 else "-"
 
 
-def format_left(merge: MergeStatus) -> str:
-    """Return the time left, or what a merge waits for; without the service's estimate none."""
-    if merge["reason"]:
-        return merge["reason"]
-    seconds = merge["seconds_left"]
+def format_left(job: MergeStatus | ResyncStatus) -> str:
+    """Return the time left, or what the job waits for; without the service's estimate none."""
+    if job["reason"]:
+        return job["reason"]
+    seconds = job["seconds_left"]
     return "time left unknown" if seconds is None else f"{format_duration(seconds)} left"
 
 
@@ -94,6 +93,22 @@ def merge_line(merge: MergeStatus, *, bar_width: int = 24) -> str:
     return ", ".join(parts)
 
 
+def resync_line(resync: ResyncStatus) -> str:
+    """Return the resync in one line: what is left, and rate and time left as far as they apply."""
+    state = resync["state"]
+    parts = [state, f"{format_size(resync['bytes_left'])} left"]
+    if state == "running":
+        parts += [format_rate(resync["rate_bytes_per_second"]), format_left(resync)]
+    elif resync["reason"]:
+        parts.append(resync["reason"])
+    return ", ".join(parts)
+
+
+def format_extent(offset: int, length: int) -> str:
+    """Return an extent (bytes): its size for the eye, its offset exactly."""
+    return f"{format_size(length)} at offset {offset}"
+
+
 def regions_line(status: VolumeStatus) -> str:
     """Return the regions that matter: how many are current, and what is not as it should be."""
     regions = status["regions"]
@@ -110,12 +125,14 @@ def regions_line(status: VolumeStatus) -> str:
 
 def status_rows(status: VolumeStatus) -> list[tuple[str, str]]:
     """Return the one-screen view's rows, except for the merge, which has a bar of its own."""
+    states = ("state", ", ".join(condition_names(status)))
     if not is_open(status):
-        return [("volume", status["volume"]), ("state", status["state"])]
+        return [("volume", status["volume"]), states, *_exceptional_rows(status)]
     return [
         ("volume", f"{status['volume']}, {format_size(status['size'])}"),
-        ("state", status["state"]),
+        states,
         ("regions", regions_line(status)),
+        *_exceptional_rows(status),
         ("primary", _primary_text(status)),
         ("backup", _backup_text(status)),
         ("snapshot", _snapshot_text(status)),
@@ -124,26 +141,48 @@ def status_rows(status: VolumeStatus) -> list[tuple[str, str]]:
     ]
 
 
-def status_lines(status: VolumeStatus) -> list[str]:
-    """Return the whole status as plain lines, the advice last."""
+def status_lines(status: VolumeStatus, *, replace_command: str | None = None) -> list[str]:
+    """Return the whole status as plain lines, what to do next last; see ``next_steps``."""
     rows = status_rows(status)
     if is_open(status):
         rows.append(("merge", merge_line(status["merge"])))
-    return [f"{label:>8}  {text}" for label, text in rows] + ["", status["advice"]]
+    steps = next_steps(status, replace_command=replace_command)
+    return [f"{label:>8}  {text}" for label, text in rows] + ["", *steps]
+
+
+def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
+    """Return rows that are there only when there is something to say."""
+    rows = []
+    extents = status.get("outdated_extents", [])
+    if extents:
+        shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]
+        more = ["and more"] if len(extents) > len(shown) else []
+        rows.append(("outdated", "; ".join(shown + more)))
+    resync = status.get("resync")
+    if resync is not None and resync["state"] != "idle":
+        rows.append(("resync", resync_line(resync)))
+    state_file = status.get("state_file")
+    if state_file is not None and state_file["error"]:
+        rows.append(("kept in", f"{state_file['path']} ({state_file['error']})"))
+    return rows
 
 
 def _primary_text(status: VolumeStatus) -> str:
     primary = status["primary"]
     reason = primary.get("reason")
-    return f"{primary['path']} ({primary['state']}{f': {reason}' if reason else ''})"
+    words = f"{primary['state']}{f': {reason}' if reason else ''}"
+    return f"{primary['path']} ({words}{'; it is back' if primary.get('returned') else ''})"
 
 
 def _backup_text(status: VolumeStatus) -> str:
     backup = status["backup"]
+    mirror = f", mirror {status['mirror']}" if "mirror" in status else ""
     if not backup["reachable"]:
-        return f"{backup['url']} (not reachable: {backup['reason'] or 'no reason known'})"
+        reason = backup["reason"] or "no reason known"
+        return f"{backup['url']} (not reachable: {reason}{mirror})"
     latency = backup["latency_ms"]
-    return f"{backup['url']} (reachable{'' if latency is None else f', {latency:.3g} ms'})"
+    delay = "" if latency is None else f", {latency:.3g} ms"
+    return f"{backup['url']} (reachable{delay}{mirror})"
 
 
 def _snapshot_text(status: VolumeStatus) -> str:

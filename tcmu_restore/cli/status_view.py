@@ -11,15 +11,19 @@ from rich.text import Text
 
 from ..service.registry_seam import VolumeStatus
 from . import status_text as text
+from .condition import conditions, is_open, next_steps
 
 _STYLES: Final = {
-    "in_sync": "green",
-    "restoring": "cyan",
-    "resyncing": "cyan",
-    "degraded": "yellow",
-    "diskless": "yellow",
-    "failed": "bold red",
     "fenced": "bold red",
+    "failed": "bold red",
+    "outdated": "bold red",
+    "diskless": "yellow",
+    "degraded": "yellow",
+    "state_full": "yellow",
+    "resyncing": "cyan",
+    "restoring": "cyan",
+    "in_doubt": "cyan",
+    "in_sync": "green",
     "closed": "dim",
 }
 
@@ -32,14 +36,16 @@ def print_status(console: Console, status: VolumeStatus) -> None:
     table.add_column(justify="right", style="bold")
     table.add_column(overflow="fold")
     for label, value in text.status_rows(status):
-        table.add_row(label, _state(value) if label == "state" else Text(value))
-    if text.is_open(status):
+        table.add_row(label, _states(status) if label == "state" else Text(value))
+    if is_open(status):
         table.add_row("current", _bar(text.fraction_current(status)))
         table.add_row("merge", _merge(status))
     console.print(table)
-    if status["advice"]:
+    steps = next_steps(status)
+    if steps:
         console.print()
-        console.print(Text(status["advice"]))
+    for step in steps:
+        console.print(Text(step), soft_wrap=True)  # a command must survive being copied
 
 
 def print_overview(console: Console, statuses: list[VolumeStatus]) -> None:
@@ -49,8 +55,8 @@ def print_overview(console: Console, statuses: list[VolumeStatus]) -> None:
         return
     table = Table("volume", "state", "current", "backup", "merge")
     for status in statuses:
-        name_and_state = (Text(status["volume"]), _state(status["state"]))
-        table.add_row(*name_and_state, *(_open_cells(status) if text.is_open(status) else ()))
+        name_and_state = (Text(status["volume"]), _states(status))
+        table.add_row(*name_and_state, *(_open_cells(status) if is_open(status) else ()))
     console.print(table)
 
 
@@ -60,8 +66,11 @@ def _open_cells(status: VolumeStatus) -> tuple[RenderableType, ...]:
     return current, backup, Text(_short_merge(status))
 
 
-def _state(state: str) -> Text:
-    return Text(state.replace("_", " "), style=_STYLES.get(state, ""))
+def _states(status: VolumeStatus) -> Text:
+    """Return every condition that holds, each in its colour."""
+    names = [condition["name"] for condition in conditions(status)]
+    words = [Text(name.replace("_", " "), style=_STYLES.get(name, "")) for name in names]
+    return Text(", ").join(words)
 
 
 def _bar(fraction: float) -> RenderableType:

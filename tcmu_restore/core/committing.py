@@ -7,7 +7,8 @@ from pyroaring import BitMap64
 from ..errors import RestoreError
 from .effects import AllOf, CommitIntent, CommitMap, Effect, Flush, Leg, Lock
 from .extent_lock import COMMIT
-from .overwrite_map import MapImage
+from .mirroring import MirrorPolicy
+from .region_sets import MapImage
 from .state import VolumeState
 
 
@@ -18,7 +19,8 @@ async def commit(state: VolumeState) -> None:
     completed writes are in its image).
 
     Raises:
-        SourceFlushError, SourceUnreachableError: the volume is diskless and its backup failed.
+        SourceFlushError, SourceUnreachableError: the backup failed, and the volume is diskless or
+            its policy is strict.
         StateWriteError: the map could not be committed.
     """
     asked_after = state.flushes_begun
@@ -29,7 +31,7 @@ async def commit(state: VolumeState) -> None:
 
 
 async def checkpoint(state: VolumeState) -> None:
-    """Do as ``commit``, then disarm the zones that were idle since the last checkpoint (INT-1).
+    """Do as ``commit``, then disarm the zones that the intent log offers (INT-1).
 
     What an idle zone changed is in the image just committed, but for regions that the backup
     could not flush: those are stale from now on, and their zones stay armed until a later image
@@ -54,47 +56,51 @@ async def _commit_locked(state: VolumeState) -> BitMap64:
     state.flushes_begun += 1
     number = state.flushes_begun
     image = state.overwrite_map.take_image()  # before the flush: MAP-1
-    unflushed, state.unflushed = state.unflushed, {}
     try:
-        image, forgotten = await _flush_both(state, image, unflushed)
+        image, forgotten = await _flush_both(state, image)
         if image.chunks:
             state.counters.map_commits += 1
-            await CommitMap(image)
+            await CommitMap(image, state.is_diskless)
     except BaseException:
-        state.overwrite_map.give_back(image)
+        state.overwrite_map.commit_failed(image)
         raise
     state.counters.flushes += 1
     state.flushes_ended = number
     return forgotten
 
 
-async def _flush_both(
-    state: VolumeState, image: MapImage, unflushed: dict[int, BitMap64]
-) -> tuple[MapImage, BitMap64]:
+async def _flush_both(state: VolumeState, image: MapImage) -> tuple[MapImage, BitMap64]:
     """Flush both sides; return what may be committed now, and what the backup has forgotten."""
     effects: list[Effect] = [Flush(Leg.BACKUP)]
+    state.backup_flushing, state.unflushed = state.unflushed, {}
     if not state.is_diskless:
         effects.append(Flush(Leg.PRIMARY))
+        state.primary_flushing, state.primary_unflushed = state.primary_unflushed, BitMap64()
     results = await AllOf(tuple(effects))
     for primary in results[1:]:
         if isinstance(primary, RestoreError):
-            state.fail_primary(primary)
-    forgotten = _not_durable(unflushed, results[0])
-    if not isinstance(results[0], RestoreError):
-        state.begin_epoch(results[0])
-    state.doubt_unflushed(forgotten)  # MIR-2
+            state.fail_primary(primary)  # what it covered is not trusted again
+    state.primary_flushing = BitMap64()
+    forgotten = _settle_backup(state, results[0])
+    if isinstance(results[0], RestoreError) and (
+        state.is_diskless or state.policy is MirrorPolicy.STRICT
+    ):
+        raise results[0]
     if not state.is_diskless:
         return image.with_stale(forgotten), forgotten
-    if isinstance(results[0], RestoreError):
-        raise results[0]
-    state.overwrite_map.give_back(image)  # it speaks of a primary that is gone
+    state.overwrite_map.commit_failed(image)  # it speaks of a primary that is gone
     return state.overwrite_map.take_image(), forgotten
 
 
-def _not_durable(unflushed: dict[int, BitMap64], backup: int | RestoreError) -> BitMap64:
-    """Return the regions whose backup copy the flush does not vouch for (MIR-2)."""
-    regions = BitMap64()
-    for epoch, written in unflushed.items():
-        if isinstance(backup, RestoreError) or epoch < backup:
-            regions.update(written)
-    return regions
+def _settle_backup(state: VolumeState, backup: int | RestoreError) -> BitMap64:
+    """Record what the backup's flush vouches for; return what it has forgotten (MIR-2)."""
+    forgotten, durable = BitMap64(), BitMap64()
+    flushing, state.backup_flushing = state.backup_flushing, {}
+    for epoch, written in flushing.items():
+        failed = isinstance(backup, RestoreError) or epoch < backup
+        (forgotten if failed else durable).update(written)
+    if not isinstance(backup, RestoreError):
+        state.begin_epoch(backup)
+    state.doubt_unflushed(forgotten)
+    state.backup_flushed(durable)
+    return forgotten

@@ -18,7 +18,7 @@ from .buffer import Buffers
 from .extent import Extent
 from .extent_lock import Held
 from .gate import Gate
-from .overwrite_map import MapImage
+from .region_sets import MapImage
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -105,7 +105,21 @@ class FindZeros(Awaitable[list[Extent]]):
 
 @dataclass(frozen=True, slots=True)
 class CommitMap(Awaitable[None]):
-    """Make a map image durable. Commits of both kinds take effect in the order they are asked."""
+    """Make a map image durable, and whether the primary is failed.
+
+    Commits of all kinds take effect in the order they are asked.
+    """
+
+    image: MapImage
+    diskless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptPrimary(Awaitable[None]):
+    """Make it durable that the offered disk is the primary, with *image*, and use it from now on.
+
+    Nothing is in flight on the primary while this runs.
+    """
 
     image: MapImage
 
@@ -130,7 +144,18 @@ class AllOf(Awaitable[tuple[Any, ...]]):
 
 
 Effect = (
-    Lock | Wait | Spawn | Read | Write | Zero | Flush | FindZeros | CommitMap | CommitIntent | AllOf
+    Lock
+    | Wait
+    | Spawn
+    | Read
+    | Write
+    | Zero
+    | Flush
+    | FindZeros
+    | CommitMap
+    | CommitIntent
+    | AdoptPrimary
+    | AllOf
 )
 
 

@@ -25,7 +25,6 @@ class Fetch:
     """One read of lost regions into memory of its own. *extent* is whole regions."""
 
     extent: Extent
-    loss_count: int
     memory: bytearray = field(init=False)
     spoiled: BitMap64 = field(default_factory=BitMap64)
     arrived: Gate = field(default_factory=Gate)
@@ -38,6 +37,10 @@ class Fetch:
 
     def __post_init__(self) -> None:
         self.memory = bytearray(self.extent.length)
+
+    def serves(self, region: int, geometry: Geometry) -> bool:
+        """Whether it will hold *region* as a read that comes now must see it."""
+        return region in geometry.regions(self.extent) and region not in self.spoiled
 
     def part(self, extent: Extent) -> Buffers:
         """Return the memory that holds *extent*, which lies within the fetch."""
@@ -87,6 +90,6 @@ class FetchTable:
         for fetch in self._fetches:
             if not fetch.joinable or fetch.error is not None:
                 continue
-            if region in self._geometry.regions(fetch.extent) and region not in fetch.spoiled:
+            if fetch.serves(region, self._geometry):
                 return fetch
         return None

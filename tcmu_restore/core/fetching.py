@@ -9,7 +9,7 @@ from .buffer import Buffers, buffers_of
 from .effects import AllOf, Leg, Lock, Read, Spawn, Write, first_error
 from .extent import Extent
 from .fetch_table import Fetch
-from .overwrite_map import runs_of
+from .region_sets import runs_of
 from .state import VolumeState
 
 
@@ -47,14 +47,26 @@ async def _read_snapshot(
 
 
 def _snapshot_may_serve(state: VolumeState, extent: Extent) -> bool:
+    """Whether no region of *extent* is newer than the snapshot."""
     sets = state.overwrite_map.sets
     regions = BitMap64(state.geometry.regions(extent))
-    return bool(sets.in_doubt.isdisjoint(regions) and sets.outdated.isdisjoint(regions))
+    newer = (sets.in_doubt, sets.outdated, sets.host_written)
+    return all(kind.isdisjoint(regions) for kind in newer)
 
 
-async def start_fetches(state: VolumeState, extent: Extent) -> list[Fetch]:
-    """Return fetches that together hold *extent*, all lost: joined where one is on its way."""
-    found: list[Fetch] = []
+def check_not_outdated(state: VolumeState, extent: Extent) -> None:
+    """Raise LostRegionError if the newest bytes of a region of *extent* are gone (LOSS-3)."""
+    outdated = state.overwrite_map.sets.outdated
+    if not outdated.isdisjoint(BitMap64(state.geometry.regions(extent))):
+        raise LostRegionError(extent.offset, extent.length)
+
+
+async def start_fetches(state: VolumeState, extent: Extent) -> list[tuple[Extent, Fetch]]:
+    """Return what to take from which fetch for *extent*, all lost; joined where one is on its way.
+
+    The extents cover *extent* in order. A spoiled region of a fetch is never taken from it.
+    """
+    found: list[tuple[Extent, Fetch]] = []
     geometry = state.geometry
     extension = state.readahead.extension(extent)
     region, stop = geometry.regions(extent).start, geometry.regions(extent).stop
@@ -63,8 +75,12 @@ async def start_fetches(state: VolumeState, extent: Extent) -> list[Fetch]:
         if fetch is None:
             fetch = _new_fetch(state, range(region, stop), extension)
             await Spawn(run_fetch(state, fetch))
-        found.append(fetch)
-        region = geometry.regions(fetch.extent).stop
+        first, region = region, region + 1
+        while region < stop and fetch.serves(region, geometry):
+            region += 1
+        part = geometry.extent_of(range(first, region)).intersection(extent)
+        assert part is not None
+        found.append((part, fetch))
     return found
 
 
@@ -77,7 +93,7 @@ def _new_fetch(state: VolumeState, wanted: range, extension: int) -> Fetch:
     stop = wanted.start + 1
     while stop < limit and stop in fillable and state.fetches.joinable(stop) is None:
         stop += 1
-    fetch = Fetch(geometry.extent_of(range(wanted.start, stop)), state.loss_count)
+    fetch = Fetch(geometry.extent_of(range(wanted.start, stop)))
     fetch.keep = state.fetches.backlog + fetch.extent.length <= state.populate_backlog_max
     state.fetches.add(fetch)
     return fetch
@@ -132,12 +148,13 @@ async def write_fetched(state: VolumeState, fetch: Fetch) -> int:
     if not still_wanted(state, fetch).issuperset(wanted):  # a loss came in between
         return 0
     state.overwrite_map.mark_fetched(wanted)  # MAP-2: after the write
+    state.primary_write_ended(wanted)
     return len(wanted)
 
 
 def still_wanted(state: VolumeState, fetch: Fetch) -> BitMap64:
     """Return the regions of *fetch* that may be filled from it now (MRG-1, RD-2)."""
-    if state.is_diskless or fetch.loss_count != state.loss_count:
+    if state.is_diskless:
         return BitMap64()
     regions = state.geometry.regions(fetch.extent)
     return state.overwrite_map.fillable_in(regions) - fetch.spoiled

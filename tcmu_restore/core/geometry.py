@@ -38,6 +38,16 @@ class Geometry:
         """The number of regions, a shorter last one included."""
         return -(-self.size // self.region_size)
 
+    @property
+    def zone_count(self) -> int:
+        """The number of zones, a shorter last one included."""
+        return -(-self.size // self.zone_size)
+
+    @property
+    def whole(self) -> Extent:
+        """Every byte of the volume."""
+        return Extent(0, self.size)
+
     def regions(self, extent: Extent) -> range:
         """Return the indices of the regions that *extent* touches."""
         return range(extent.offset // self.region_size, -(-extent.end // self.region_size))

@@ -13,7 +13,7 @@ from .effects import AllOf, FindZeros, Leg, Lock, Read, Zero, first_error
 from .extent import Extent
 from .fetch_table import Fetch
 from .fetching import still_wanted, write_fetched
-from .overwrite_map import runs_of
+from .region_sets import runs_of
 from .state import VolumeState
 
 
@@ -73,7 +73,7 @@ async def merge_step(state: VolumeState, step: MergeStep) -> None:
     Raises:
         SourceError: the source failed; nothing was changed. ``retryable`` says whether to go on.
     """
-    fetch = Fetch(step.extent, state.loss_count, joinable=False)
+    fetch = Fetch(step.extent, joinable=False)
     state.fetches.add(fetch)
     try:
         zeros = await FindZeros(step.extent) if step.leg is Leg.SNAPSHOT else []
@@ -131,4 +131,5 @@ async def _zero_holes(state: VolumeState, fetch: Fetch, zeros: Iterable[Extent])
     if not still_wanted(state, fetch).issuperset(wanted):
         return 0
     state.overwrite_map.mark_fetched(wanted)
+    state.primary_write_ended(wanted)
     return len(wanted)

@@ -1,76 +1,27 @@
 """The overwrite map: which regions of the primary are current, and what kind.
 
-Five sets of region indices, as compressed bitmaps:
+Six sets of region indices, as compressed bitmaps:
 
 * ``current``: the primary holds the region's data; all others are *lost*.
-* ``host_written`` (within current): a host wrote it, so no snapshot may (MAP-4).
+* ``host_written`` (within current): newer than any snapshot, so none may fill it (MAP-4).
 * ``stale`` (within current): the backup lacks the latest data (MIR-1).
 * ``in_doubt`` (within lost): only the live backup may fill it, no snapshot (INT-2).
 * ``outdated`` (within lost): the backup's copy is older than what was acknowledged (LOSS-3).
+* ``kept`` (within lost): the failed primary holds the latest data, should it be given back.
 
 Changes are remembered by chunk. ``take_image`` copies the changed chunks for a
-commit; a commit that fails gives them back. MAP-3: images are committed in the
+commit; one that failed counts them as changed again. MAP-3: images are committed in the
 order they were taken, so no commit loses a bit of an earlier one; the volume's
 COMMIT lock sees to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
 
 from pyroaring import BitMap64
 
-CHUNK_REGIONS = 1 << 16
-"""Regions a chunk: the grain in which the map is stored. A roaring container has as many bits,
-so a chunk takes 8 KiB at most and usually a few dozen bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegionSets:
-    """The five sets; indices of regions of the whole volume."""
-
-    current: BitMap64
-    host_written: BitMap64
-    stale: BitMap64
-    in_doubt: BitMap64
-    outdated: BitMap64
-
-    @classmethod
-    def empty(cls) -> RegionSets:
-        """Return five new empty sets."""
-        return cls(*(BitMap64() for _ in fields(cls)))
-
-    def within(self, regions: range) -> RegionSets:
-        """Return copies that hold only *regions*."""
-        window = BitMap64(regions)
-        return RegionSets(*(getattr(self, item.name) & window for item in fields(self)))
-
-    def problem(self) -> str | None:
-        """Return what is inconsistent, or None. For sets that were read from disk."""
-        if not self.host_written.issubset(self.current):
-            return "a host-written region is not current"
-        if not self.stale.issubset(self.current):
-            return "a stale region is not current"
-        if not (self.in_doubt.isdisjoint(self.current) and self.outdated.isdisjoint(self.current)):
-            return "a current region is in doubt or outdated"
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class MapImage:
-    """What one commit writes: the changed chunks, whole, as they were at one moment."""
-
-    chunks: dict[int, RegionSets]
-
-    def with_stale(self, regions: BitMap64) -> MapImage:
-        """Return the image with those of *regions* that it calls current marked stale as well."""
-        return MapImage(
-            {
-                index: replace(sets, stale=sets.stale | (regions & sets.current))
-                for index, sets in self.chunks.items()
-            }
-        )
+from .region_sets import CHUNK_REGIONS, MapImage, RegionSets
 
 
 class OverwriteMap:
@@ -118,7 +69,9 @@ class OverwriteMap:
         assert found.isdisjoint(self._sets.current)  # MRG-1: never over a current region
         assert found.isdisjoint(self._sets.outdated)  # LOSS-3
         self._sets.current.update(found)
+        self._sets.host_written.update(found & self._sets.in_doubt)  # newer than the snapshot
         self._sets.in_doubt.difference_update(found)
+        self._sets.kept.difference_update(found)
         self._touch(found)
 
     def mark_host_written(self, regions: range) -> None:
@@ -126,8 +79,8 @@ class OverwriteMap:
         found = BitMap64(regions)
         self._sets.current.update(found)
         self._sets.host_written.update(found)
-        self._sets.in_doubt.difference_update(found)
-        self._sets.outdated.difference_update(found)
+        for kind in (self._sets.in_doubt, self._sets.outdated, self._sets.kept):
+            kind.difference_update(found)
         self._touch(found)
 
     def mark_stale(self, regions: BitMap64) -> None:
@@ -147,10 +100,42 @@ class OverwriteMap:
         self._sets.in_doubt.update(found)
         self._touch(found)
 
+    def mark_outdated(self, regions: BitMap64) -> None:
+        """The backup's copies of these lost regions are older than what was acknowledged."""
+        found = regions - self._sets.current
+        self._sets.outdated.update(found)
+        self._touch(found)
+
+    def accept_outdated(self, regions: BitMap64) -> int:
+        """The backup's older bytes of *regions* count from now on; return how many those are."""
+        found = regions & self._sets.outdated
+        self._sets.outdated.difference_update(found)
+        self._sets.in_doubt.update(found)  # no snapshot: what the backup holds was looked at
+        self._sets.kept.difference_update(found)
+        self._touch(found)
+        return len(found)
+
+    def mark_all_certain(self) -> None:
+        """A snapshot taken from now on holds everything that the backup holds."""
+        found = self._sets.in_doubt.copy()
+        self._sets.in_doubt.clear()
+        self._touch(found)
+
     def mark_backup_newest(self, regions: BitMap64) -> None:
         """The backup took a whole write to these lost regions: they are not outdated any more."""
         found = regions - self._sets.current
         self._sets.outdated.difference_update(found)
+        self._touch(found)
+
+    def keep(self, regions: BitMap64) -> None:
+        """The failed primary holds the latest data of these lost regions."""
+        self._sets.kept.update(regions - self._sets.current)
+        self._touch(regions)
+
+    def forget_kept(self, regions: BitMap64) -> None:
+        """Whatever the failed primary holds of *regions*, it is not to be used any more."""
+        found = regions & self._sets.kept
+        self._sets.kept.difference_update(found)
         self._touch(found)
 
     def mark_lost(self, regions: BitMap64) -> None:
@@ -169,7 +154,23 @@ class OverwriteMap:
         changed, self._changed = self._changed, set()
         return MapImage({index: self._sets.within(self._chunk(index)) for index in sorted(changed)})
 
-    def give_back(self, image: MapImage) -> None:
+    def take_adoption_image(self, *, same_disk: bool) -> MapImage:
+        """Return an image as if a primary were attached already: the failed one, or another."""
+        self._touch(self._sets.kept)
+        image = self.take_image()
+        for sets in image.chunks.values():
+            if same_disk:
+                sets.restore_kept()
+            else:
+                sets.kept.clear()
+        return image
+
+    def restore_kept(self) -> None:
+        """The failed primary was given back: what it keeps is current again."""
+        self._touch(self._sets.kept)
+        self._sets.restore_kept()
+
+    def commit_failed(self, image: MapImage) -> None:
         """Count the chunks of *image* as changed again: its commit did not happen."""
         self._changed.update(image.chunks)
 
@@ -194,17 +195,3 @@ class OverwriteMap:
             for index in range(first, last + 1)
             if regions.range_cardinality(index * CHUNK_REGIONS, (index + 1) * CHUNK_REGIONS)
         )
-
-
-def runs_of(regions: BitMap64) -> Iterator[range]:
-    """Yield *regions* in ascending order as runs without gaps."""
-    start = stop = -1
-    for region in regions:
-        if region == stop:
-            stop += 1
-            continue
-        if start >= 0:
-            yield range(start, stop)
-        start, stop = region, region + 1
-    if start >= 0:
-        yield range(start, stop)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pyroaring import BitMap64
-
 from ..errors import LostRegionError, SourceReadError
 from .buffer import Buffers, copy_into, slice_buffers
-from .effects import AllOf, Effect, Leg, Lock, Read, Wait, first_error
+from .effects import AllOf, Effect, Leg, Read, Wait, first_error
 from .extent import Extent
 from .fetch_table import Fetch
-from .fetching import start_fetches
+from .fetching import check_not_outdated, start_fetches
+from .losing import lose_bad_regions, lose_bad_regions_locked
 from .planning import Segment, SegmentKind, plan_read
 from .state import VolumeState
 
@@ -18,8 +17,12 @@ ROUNDS_MAX = 8
 this are answered as an error."""
 
 
-async def read(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
+async def read(
+    state: VolumeState, extent: Extent, buffers: Buffers, *, is_locked: bool = False
+) -> None:
     """Fill *buffers* with *extent* as the newest completed write left it (RD-1).
+
+    *is_locked*: the caller holds the lock on the regions of *extent*.
 
     Raises:
         SourceError: some lost part could not be fetched; see ``retryable``.
@@ -30,7 +33,7 @@ async def read(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
         bad = await _read_segments(state, extent, buffers, segments)
         if bad is None:
             return
-        await lose_bad_regions(state, bad)
+        await (lose_bad_regions_locked if is_locked else lose_bad_regions)(state, bad)
     raise LostRegionError(extent.offset, extent.length)
 
 
@@ -40,35 +43,31 @@ async def _read_segments(
     """Read all segments at once; return one that the primary could not read, or None."""
     effects: list[Effect] = []
     current: list[Extent] = []
-    fetches: list[tuple[Extent, list[Fetch]]] = []
+    fetches: list[tuple[Extent, Fetch]] = []
     for segment in segments:
         part = segment.extent
         if segment.kind is SegmentKind.OUTDATED:
-            raise LostRegionError(part.offset, part.length)
+            check_not_outdated(state, part)
         if segment.kind is SegmentKind.CURRENT:
             effects.append(Read(Leg.PRIMARY, part, _part(buffers, extent, part)))
             current.append(part)
     for segment in segments:
         if segment.kind is SegmentKind.LOST:
-            fetches.append((segment.extent, await start_fetches(state, segment.extent)))
-    effects += [
-        Wait(fetch.arrived) for _, group in fetches for fetch in group if not fetch.arrived.is_open
-    ]
+            fetches += await start_fetches(state, segment.extent)
+    effects += [Wait(fetch.arrived) for _, fetch in fetches if not fetch.arrived.is_open]
     results = await AllOf(tuple(effects))
-    _copy_fetched(extent, buffers, fetches)
+    _copy_fetched(state, extent, buffers, fetches)
     return _account_current(state, current, results)
 
 
 def _copy_fetched(
-    extent: Extent, buffers: Buffers, fetches: list[tuple[Extent, list[Fetch]]]
+    state: VolumeState, extent: Extent, buffers: Buffers, fetches: list[tuple[Extent, Fetch]]
 ) -> None:
-    for wanted, group in fetches:
-        for fetch in group:
-            if fetch.error is not None:
-                raise fetch.error
-            common = fetch.extent.intersection(wanted)
-            assert common is not None
-            copy_into(_part(buffers, extent, common), fetch.part(common))
+    for part, fetch in fetches:
+        if fetch.error is not None:
+            raise fetch.error
+        check_not_outdated(state, part)  # a backup that was reset has older bytes (LOSS-3)
+        copy_into(_part(buffers, extent, part), fetch.part(part))
 
 
 def _account_current(
@@ -87,27 +86,3 @@ def _account_current(
 
 def _part(buffers: Buffers, whole: Extent, part: Extent) -> Buffers:
     return slice_buffers(buffers, offset=part.offset - whole.offset, length=part.length)
-
-
-async def lose_bad_regions(state: VolumeState, extent: Extent) -> None:
-    """Find which regions of *extent* the primary cannot read, and make exactly those lost (LOSS-1).
-
-    Under the lock: a write that mends a sector meanwhile must not be undone.
-    """
-    geometry = state.geometry
-    await Lock(geometry.align_out(extent))
-    regions = [r for r in geometry.regions(extent) if r in state.overwrite_map.sets.current]
-    probes = tuple(_probe(state, region) for region in regions)
-    results = await AllOf(probes)
-    bad = BitMap64(
-        region
-        for region, result in zip(regions, results, strict=True)
-        if isinstance(result, SourceReadError)
-    )
-    state.lose(bad)
-    state.counters.regions_repaired += len(bad)
-
-
-def _probe(state: VolumeState, region: int) -> Read:
-    extent = state.geometry.extent_of(range(region, region + 1))
-    return Read(Leg.PRIMARY, extent, (memoryview(bytearray(extent.length)),))

@@ -8,23 +8,23 @@ from ..errors import SourceReadError
 from .buffer import buffers_of
 from .effects import Leg, Lock, Read, Write
 from .extent import Extent
-from .overwrite_map import runs_of
+from .region_sets import runs_of
 from .state import VolumeState
 
 
-def plan_resync_step(state: VolumeState, length_max: int) -> Extent | None:
-    """Return the first run of stale regions, at most *length_max* bytes, or None."""
+def plan_resync_step(state: VolumeState, cursor: int, length_max: int) -> Extent | None:
+    """Return the first run of stale regions from region *cursor* on, or None.
+
+    It is at most *length_max* bytes long, but one region at least.
+    """
     stale = state.overwrite_map.sets.stale
-    if not stale:
+    rank = stale.rank(cursor - 1) if cursor else 0
+    if rank == len(stale):
         return None
-    run = next(
-        runs_of(stale & BitMap64(range(stale.min(), stale.min() + _count(state, length_max))))
-    )
+    first = stale[rank]
+    count = max(1, length_max // state.geometry.region_size)
+    run = next(runs_of(stale & BitMap64(range(first, first + count))))
     return state.geometry.extent_of(run)
-
-
-def _count(state: VolumeState, length_max: int) -> int:
-    return max(1, length_max // state.geometry.region_size)
 
 
 async def resync_step(state: VolumeState, extent: Extent) -> None:
@@ -54,5 +54,6 @@ async def _copy_primary_to_backup(state: VolumeState, run: range) -> None:
         return
     epoch = await Write(Leg.BACKUP, extent, buffers)
     state.overwrite_map.mark_synced(regions)
+    state.note_backup_newest(regions, epoch)  # where the primary was lost meanwhile
     state.note_unflushed(regions, epoch)  # stale again if the backup forgets them (MIR-2)
     state.counters.regions_resynced += len(regions)

@@ -11,6 +11,7 @@ from .extent_lock import ExtentLocks
 from .fetch_table import FetchTable
 from .geometry import Geometry
 from .intent_log import IntentLog
+from .mirroring import MirrorPolicy
 from .overwrite_map import OverwriteMap
 from .progress import Counters
 from .readahead import Readahead
@@ -25,6 +26,10 @@ class VolumeState:
     intent: IntentLog
     fetch_ahead_max: int
     populate_backlog_max: int
+    policy: MirrorPolicy = MirrorPolicy.SYNC
+    mirror_backlog_max: int = 0
+    """Bytes that may be stale before an ASYNC write waits for the backup."""
+
     counters: Counters = field(default_factory=Counters)
     locks: ExtentLocks = field(default_factory=ExtentLocks)
     fetches: FetchTable = field(init=False)
@@ -32,8 +37,20 @@ class VolumeState:
     unflushed: dict[int, BitMap64] = field(default_factory=dict)
     """Regions the backup has acknowledged but not flushed, by durability epoch (MIR-2)."""
 
+    backup_flushing: dict[int, BitMap64] = field(default_factory=dict)
+    """What *unflushed* held when the backup's flush now in flight began."""
+
     backup_epoch: int = 0
     """The newest durability epoch of the backup that is known to have begun."""
+
+    backup_only: BitMap64 = field(default_factory=BitMap64)
+    """Regions that were lost while the backup had not flushed what was written to them."""
+
+    primary_unflushed: BitMap64 = field(default_factory=BitMap64)
+    """Regions written on the primary, or being written, since its last flush began."""
+
+    primary_flushing: BitMap64 = field(default_factory=BitMap64)
+    """What *primary_unflushed* held when the primary's flush now in flight began."""
 
     primary_failure: RestoreError | None = None
     """Why the primary is failed; the volume is diskless then (LOSS-2)."""
@@ -41,9 +58,6 @@ class VolumeState:
     flushes_begun: int = 0
     flushes_ended: int = 0
     """Flushes so far; *ended* holds the number of the last one that succeeded."""
-
-    loss_count: int = 0
-    """Grows with each loss; bytes fetched before one are not populated after it."""
 
     def __post_init__(self) -> None:
         self.fetches = FetchTable(self.geometry)
@@ -54,10 +68,38 @@ class VolumeState:
         """Whether everything is served and written remotely."""
         return self.primary_failure is not None
 
+    @property
+    def mirrors_later(self) -> bool:
+        """Whether a write that comes now is sent to the backup by resync."""
+        if self.policy is not MirrorPolicy.ASYNC or self.is_diskless:
+            return False
+        stale = len(self.overwrite_map.sets.stale)
+        return stale * self.geometry.region_size < self.mirror_backlog_max
+
+    # --- the primary ----------------------------------------------------------------------
+
+    def primary_write_began(self, regions: BitMap64) -> None:
+        """A write to *regions* of the primary is about to be sent."""
+        self.primary_unflushed.update(regions)
+
+    def primary_write_ended(self, regions: BitMap64) -> None:
+        """It is over: done and not flushed, or nobody knows what the failed primary holds."""
+        if self.is_diskless:
+            self.overwrite_map.forget_kept(regions)
+        else:
+            self.primary_unflushed.update(regions)
+
     def lose(self, regions: BitMap64) -> None:
-        """The primary's copies of *regions* are gone."""
-        self.loss_count += 1
-        self.overwrite_map.mark_lost(regions)
+        """The primary's copies of *regions* cannot be used.
+
+        What it had flushed of them is kept, should it be the disk as a whole that failed, and be
+        given back.
+        """
+        found = regions & self.overwrite_map.sets.current
+        for unflushed in (*self.unflushed.values(), *self.backup_flushing.values()):
+            self.backup_only.update(found & unflushed)
+        self.overwrite_map.mark_lost(found)
+        self.overwrite_map.keep(found - self.primary_unflushed - self.primary_flushing)
 
     def fail_primary(self, cause: RestoreError) -> None:
         """Trust nothing on the primary any more and go on diskless (LOSS-2)."""
@@ -66,12 +108,34 @@ class VolumeState:
         self.primary_failure = cause
         self.lose(self.overwrite_map.sets.current.copy())
 
+    def adopt_primary(self, *, same_disk: bool) -> None:
+        """A primary is attached: another disk, or the failed one with what it keeps."""
+        assert self.is_diskless
+        if same_disk:
+            self.overwrite_map.restore_kept()
+        else:
+            self.overwrite_map.forget_kept(self.overwrite_map.sets.kept.copy())
+        self.primary_unflushed.clear()
+        self.primary_failure = None
+
+    # --- the backup -------------------------------------------------------------------------
+
     def note_unflushed(self, regions: BitMap64, epoch: int) -> None:
         """The backup took a write to *regions* in *epoch*; stale if that is over (MIR-2)."""
         if epoch < self.backup_epoch:
             self.overwrite_map.mark_stale(regions)
             return
         self.unflushed.setdefault(epoch, BitMap64()).update(regions)
+
+    def note_backup_newest(self, regions: BitMap64, epoch: int) -> None:
+        """In *epoch* the backup took all of *regions*: those are not outdated any more.
+
+        Outdated again if it forgets them before they are flushed.
+        """
+        if epoch < self.backup_epoch:
+            return
+        self.backup_only.update(regions & self.overwrite_map.sets.outdated)
+        self.overwrite_map.mark_backup_newest(regions)
 
     def begin_epoch(self, epoch: int) -> None:
         """The backup may have forgotten what it had not flushed before *epoch*."""
@@ -82,11 +146,22 @@ class VolumeState:
     def doubt_unflushed(self, regions: BitMap64) -> None:
         """The backup may have forgotten the unflushed bytes of *regions*, or may yet (MIR-2).
 
-        Current ones become stale. Lost ones go on as unflushed: what is fetched of them before the
-        next flush may still be forgotten there.
+        Current ones become stale. Lost ones that only the backup had become outdated (LOSS-3).
+        Others that are lost go on as unflushed: what is fetched of them before the next flush may
+        still be forgotten there.
         """
         self.overwrite_map.mark_stale(regions)
         self.fetches.spoil_regions(regions)
-        lost = regions - self.overwrite_map.sets.current
+        gone = (regions & self.backup_only) - self.overwrite_map.sets.current
+        self.overwrite_map.mark_outdated(gone)
+        self.backup_only.difference_update(regions)
+        lost = regions - self.overwrite_map.sets.current - gone
         if lost:
             self.note_unflushed(lost, self.backup_epoch)
+
+    def backup_flushed(self, regions: BitMap64) -> None:
+        """The backup has made what it had of *regions* durable; later writes are noted anew."""
+        durable = regions.copy()
+        for unflushed in self.unflushed.values():
+            durable.difference_update(unflushed)
+        self.backup_only.difference_update(durable)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pyroaring import BitMap64
 
-from . import committing, merge, reading, resync, writing
+from . import committing, losing, merge, reading, replacing, resync, writing
 from .buffer import Buffers
 from .effects import Procedure
 from .extent import Extent
@@ -85,6 +85,18 @@ class Volume:
         """What the backup acknowledged before *epoch* and had not flushed becomes stale (MIR-2)."""
         self.state.begin_epoch(epoch)
 
-    def declare_lost(self, regions: BitMap64) -> None:
-        """The admin says that the primary's copies of *regions* are gone (LOSS-1)."""
-        self.state.lose(regions)
+    def declare_lost(self, extent: Extent) -> Procedure[None]:
+        """The primary's copy of *extent* is gone. See ``losing.declare_lost``."""
+        return losing.declare_lost(self.state, extent)
+
+    def accept_outdated(self, extent: Extent) -> Procedure[None]:
+        """The backup's older bytes of *extent* count. See ``losing.accept_outdated``."""
+        return losing.accept_outdated(self.state, extent)
+
+    def replace_primary(self, *, same_disk: bool) -> Procedure[None]:
+        """Take the offered disk. See ``replacing.replace_primary``."""
+        return replacing.replace_primary(self.state, same_disk=same_disk)
+
+    def prepare_snapshot(self) -> Procedure[None]:
+        """Let the next snapshot fill what is in doubt. See ``replacing.prepare_snapshot``."""
+        return replacing.prepare_snapshot(self.state)

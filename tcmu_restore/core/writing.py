@@ -7,17 +7,21 @@ from functools import partial
 
 from pyroaring import BitMap64
 
-from ..errors import LostRegionError, MiscompareError, RestoreError
+from ..errors import MiscompareError, RestoreError, SourceUnreachableError
 from .buffer import Buffers, buffers_of, first_difference, slice_buffers, total_length
 from .committing import commit
 from .effects import AllOf, CommitIntent, Effect, Leg, Lock, Write, Zero
 from .extent import Extent
-from .fetching import read_lost
+from .fetching import check_not_outdated, read_lost
+from .mirroring import MirrorPolicy
 from .reading import read
 from .state import VolumeState
 
 REPEAT_LENGTH_MAX = 1 << 20
 """WRITE SAME is expanded in pieces of this many bytes."""
+
+MIRRORED = 1 << 62
+"""In place of an epoch of the backup: the primary has the bytes, the epoch does not matter."""
 
 
 async def write(state: VolumeState, extent: Extent, buffers: Buffers, *, fua: bool) -> None:
@@ -30,17 +34,15 @@ async def write(state: VolumeState, extent: Extent, buffers: Buffers, *, fua: bo
     """
     assert total_length(buffers) == extent.length
     await Lock(state.geometry.align_out(extent))
-    await _armed(state, extent, partial(_write_both, state, extent, buffers))
-    if fua:
-        await commit(state)
+    epoch = await _armed(state, extent, partial(_write_both, state, extent, buffers))
+    await _finish(state, epoch, fua=fua)
 
 
 async def zero(state: VolumeState, extent: Extent, *, fua: bool) -> None:
     """Make *extent* read as zeros on both sides; its regions become current (ZERO-1)."""
     await Lock(state.geometry.align_out(extent))
-    await _armed(state, extent, partial(_zero_both, state, extent))
-    if fua:
-        await commit(state)
+    epoch = await _armed(state, extent, partial(_zero_both, state, extent))
+    await _finish(state, epoch, fua=fua)
 
 
 async def write_same(state: VolumeState, extent: Extent, block: Buffers, *, fua: bool) -> None:
@@ -51,11 +53,12 @@ async def write_same(state: VolumeState, extent: Extent, block: Buffers, *, fua:
         return
     repeated = pattern * max(1, min(extent.length, REPEAT_LENGTH_MAX) // len(pattern))
     await Lock(state.geometry.align_out(extent))
+    epoch = MIRRORED
     for piece in extent.pieces(len(repeated)):
         payload = buffers_of(memoryview(repeated)[: piece.length])
-        await _armed(state, piece, partial(_write_both, state, piece, payload))
-    if fua:
-        await commit(state)
+        written = await _armed(state, piece, partial(_write_both, state, piece, payload))
+        epoch = min(epoch, written)
+    await _finish(state, epoch, fua=fua)
 
 
 async def compare_and_write(
@@ -69,21 +72,33 @@ async def compare_and_write(
     assert total_length(buffers) == 2 * extent.length
     await Lock(state.geometry.align_out(extent))
     found = buffers_of(bytearray(extent.length))
-    await read(state, extent, found)
+    await read(state, extent, found, is_locked=True)
     expected = slice_buffers(buffers, offset=0, length=extent.length)
     difference = first_difference(found, expected)
     if difference is not None:
         raise MiscompareError(difference)
     payload = slice_buffers(buffers, offset=extent.length, length=extent.length)
-    await _armed(state, extent, partial(_write_both, state, extent, payload))
-    if fua:
+    epoch = await _armed(state, extent, partial(_write_both, state, extent, payload))
+    await _finish(state, epoch, fua=fua)
+
+
+async def _finish(state: VolumeState, epoch: int, *, fua: bool) -> None:
+    """Make the write durable if the host asked for it, or if only the backup has it.
+
+    Diskless: neither a volatile cache of the backup nor an uncommitted loss of the primary may
+    stand between an acknowledged write and its only copy (LOSS-2). *epoch* is the one in which
+    the backup took it; a flush in a later one does not vouch for it.
+    """
+    if fua or state.is_diskless:
         await commit(state)
+    if epoch < state.backup_epoch and state.is_diskless:
+        raise SourceUnreachableError("the backup", "it may have forgotten the write")
 
 
 async def _armed(
-    state: VolumeState, extent: Extent, procedure: Callable[[], Awaitable[None]]
-) -> None:
-    """Run *procedure* with the zones of *extent* armed (INT-1)."""
+    state: VolumeState, extent: Extent, procedure: Callable[[], Awaitable[int]]
+) -> int:
+    """Run *procedure* with the zones of *extent* armed (INT-1); return its epoch."""
     zones = state.geometry.zones(extent)
     unarmed = state.intent.begin_write(zones)
     try:
@@ -93,37 +108,35 @@ async def _armed(
             state.intent.mark_armed(unarmed)
         assert state.intent.is_armed(zones)  # INT-1
         state.fetches.spoil(extent)
-        await procedure()
+        return await procedure()
     finally:
         state.fetches.spoil(extent)
         state.intent.end_write(zones)
 
 
-async def _write_both(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
+async def _write_both(state: VolumeState, extent: Extent, buffers: Buffers) -> int:
     epoch = state.backup_epoch
     whole, composed = await _with_edges(state, extent, buffers)
-    effects: list[Effect] = [Write(Leg.BACKUP, extent, buffers)]
-    if not state.is_diskless:
-        effects.append(Write(Leg.PRIMARY, whole, composed))
-    await _perform(state, extent, effects)
+    written = await _perform(
+        state, extent, Write(Leg.BACKUP, extent, buffers), Write(Leg.PRIMARY, whole, composed)
+    )
     if whole != extent and epoch != state.backup_epoch:  # the edges may be forgotten there (MIR-2)
         state.overwrite_map.mark_stale(BitMap64(state.geometry.regions(extent)))
+    return written
 
 
-async def _zero_both(state: VolumeState, extent: Extent) -> None:
+async def _zero_both(state: VolumeState, extent: Extent) -> int:
     """Zero whole regions; the partial ones at the edges are written as zeros."""
     geometry = state.geometry
     inner = geometry.whole_regions(extent)
     if not inner:
-        await _write_both(state, extent, buffers_of(bytes(extent.length)))
-        return
+        return await _write_both(state, extent, buffers_of(bytes(extent.length)))
     middle = geometry.extent_of(inner)
+    epoch = MIRRORED
     for edge in _outside(extent, middle):
-        await _write_both(state, edge, buffers_of(bytes(edge.length)))
-    effects: list[Effect] = [Zero(Leg.BACKUP, middle)]
-    if not state.is_diskless:
-        effects.append(Zero(Leg.PRIMARY, middle))
-    await _perform(state, middle, effects)
+        epoch = min(epoch, await _write_both(state, edge, buffers_of(bytes(edge.length))))
+    zeroed = await _perform(state, middle, Zero(Leg.BACKUP, middle), Zero(Leg.PRIMARY, middle))
+    return min(epoch, zeroed)
 
 
 def _outside(extent: Extent, middle: Extent) -> list[Extent]:
@@ -149,8 +162,6 @@ async def _with_edges(
     covered_in_part &= overwrite_map.lost_in(regions)
     if state.is_diskless or not covered_in_part:
         return extent, buffers
-    if not covered_in_part.isdisjoint(overwrite_map.sets.outdated):
-        raise LostRegionError(extent.offset, extent.length)
     before: Buffers = ()
     after: Buffers = ()
     whole = geometry.align_out(extent)
@@ -165,42 +176,63 @@ async def _with_edges(
 
 async def _fetch_part(state: VolumeState, region: int, start: int, end: int) -> Buffers:
     whole = state.geometry.extent_of(range(region, region + 1))
+    check_not_outdated(state, whole)
     memory = bytearray(whole.length)
     await read_lost(state, whole, buffers_of(memory))
+    check_not_outdated(state, whole)
     return buffers_of(memoryview(memory)[start - whole.offset : end - whole.offset])
 
 
-async def _perform(state: VolumeState, extent: Extent, effects: list[Effect]) -> None:
-    """Change both sides (the backup stands first), then record what each of them now has."""
-    results = await AllOf(tuple(effects))
-    for primary in results[1:]:
-        if isinstance(primary, RestoreError):
-            state.fail_primary(primary)
-    if state.is_diskless:
-        _settle_backup_only(state, extent, results[0])
+async def _perform(
+    state: VolumeState, extent: Extent, to_backup: Write | Zero, to_primary: Write | Zero
+) -> int:
+    """Change both sides and record what each of them now has; return the backup's epoch if only
+    the backup has it, else MIRRORED."""
+    regions = BitMap64(state.geometry.regions(extent))
+    later = state.mirrors_later
+    effects: list[Effect] = [] if later else [to_backup]
+    if not state.is_diskless:
+        effects.append(to_primary)
+        state.primary_write_began(regions)
     else:
-        _settle_primary(state, extent, results[0])
+        state.overwrite_map.forget_kept(regions)
+    results = await AllOf(tuple(effects))
+    if to_primary in effects:
+        if isinstance(results[-1], RestoreError):
+            state.fail_primary(results[-1])
+        state.primary_write_ended(regions)
+    if later and state.is_diskless:
+        later, results = False, await AllOf((to_backup,))
+    if state.is_diskless:
+        return _settle_backup_only(state, extent, results[0])
+    _settle_primary(state, extent, None if later else results[0])
+    return MIRRORED
 
 
-def _settle_primary(state: VolumeState, extent: Extent, backup: int | RestoreError) -> None:
+def _settle_primary(state: VolumeState, extent: Extent, backup: int | RestoreError | None) -> None:
+    """Record a write that the primary took. *backup*: its answer, or None if it was not sent."""
     geometry, overwrite_map = state.geometry, state.overwrite_map
-    regions = geometry.regions(extent)
-    overwrite_map.mark_host_written(regions)  # MAP-2: after the write
+    regions = BitMap64(geometry.regions(extent))
+    overwrite_map.mark_host_written(geometry.regions(extent))  # MAP-2: after the write
+    if not isinstance(backup, int):
+        overwrite_map.mark_stale(regions)  # MIR-1: on one side only
+        if isinstance(backup, RestoreError) and state.policy is MirrorPolicy.STRICT:
+            raise backup
+    else:
+        overwrite_map.mark_synced(BitMap64(geometry.whole_regions(extent)))
+        state.note_unflushed(regions, backup)
     state.counters.regions_host_written += len(regions)
     state.counters.bytes_written += extent.length
-    if isinstance(backup, RestoreError):
-        overwrite_map.mark_stale(BitMap64(regions))  # MIR-1: acknowledged, on one side only
-        return
-    overwrite_map.mark_synced(BitMap64(geometry.whole_regions(extent)))
-    state.note_unflushed(BitMap64(regions), backup)
 
 
-def _settle_backup_only(state: VolumeState, extent: Extent, backup: int | RestoreError) -> None:
+def _settle_backup_only(state: VolumeState, extent: Extent, backup: int | RestoreError) -> int:
     """Diskless (LOSS-2): the write stands if the backup took it; no snapshot may hide it."""
     regions = BitMap64(state.geometry.regions(extent))
     state.overwrite_map.mark_in_doubt(regions)
     if isinstance(backup, RestoreError):
+        state.note_unflushed(regions, state.backup_epoch)  # part of it may be in its cache
         raise backup
-    state.overwrite_map.mark_backup_newest(BitMap64(state.geometry.whole_regions(extent)))
+    state.note_backup_newest(BitMap64(state.geometry.whole_regions(extent)), backup)
     state.counters.bytes_written += extent.length
     state.note_unflushed(regions, backup)
+    return backup

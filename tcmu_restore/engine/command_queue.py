@@ -15,13 +15,16 @@ from functools import partial
 
 from ..core.effects import Procedure
 from ..core.extent import Extent
+from ..core.mirroring import MirrorPolicy
 from ..core.volume import Volume
 from ..errors import (
     FencedError,
     LostRegionError,
     OutOfRangeError,
     RestoreError,
+    SourceError,
     SourceUnreachableError,
+    SourceWriteError,
 )
 from ..options import VolumeOptions
 from .command import Command, CommandKind
@@ -32,13 +35,20 @@ class CommandQueue:
     """The commands that a volume has accepted and not yet answered."""
 
     def __init__(
-        self, volume: Volume, driver: Driver, options: VolumeOptions, when_idle: Callable[[], None]
+        self,
+        volume: Volume,
+        driver: Driver,
+        options: VolumeOptions,
+        when_idle: Callable[[], None],
+        on_ended: Callable[[float], None],
     ) -> None:
         self._volume = volume
         self._driver = driver
         self._options = options
         self._when_idle = when_idle
-        self._open: set[Command] = set()
+        self._on_ended = on_ended
+        """Told the seconds that a command took; not one that was held or failed."""
+        self._open: dict[Command, float] = {}
         self._held: dict[Command, TimerHandle] = {}
         self._is_closing = False
         self.unreachable_since: float | None = None
@@ -49,15 +59,14 @@ class CommandQueue:
 
     def submit(self, command: Command) -> None:
         """Run *command*; its ``complete`` is called once, perhaps before this returns."""
-        self._open.add(command)
+        now = self._open[command] = get_running_loop().time()
         geometry = self._volume.state.geometry
         if command.offset + command.length > geometry.size:
             self._complete(command, OutOfRangeError(command.offset, command.length, geometry.size))
         elif self._is_closing:
             self._complete(command, _closing())
         else:
-            deadline = get_running_loop().time() + self._options.hold_seconds
-            self._attempt(command, deadline)
+            self._attempt(command, now + self._options.hold_seconds)
 
     def source_changed(self) -> None:
         """A source came back: try what is held again, in the order in which it came."""
@@ -94,8 +103,7 @@ class CommandQueue:
             self._hold(command, deadline, error)
 
     def _hold(self, command: Command, deadline: float, error: RestoreError) -> None:
-        loop = get_running_loop()
-        timer = loop.call_at(deadline, self._hold_ended, command, error)
+        timer = get_running_loop().call_at(deadline, self._hold_ended, command, error)
         self._held[command] = timer
 
     def _hold_ended(self, command: Command, error: RestoreError) -> None:
@@ -109,14 +117,22 @@ class CommandQueue:
         return away >= self._options.lost_read_deadline_seconds
 
     def _verdict(self, command: Command, error: RestoreError) -> RestoreError:
-        """Return what a command that could not be served is answered with (RD-1)."""
+        """Return what a command that could not be served is answered with (RD-1).
+
+        Strict: no backup, no write.
+        """
+        is_strict = self._volume.state.policy is MirrorPolicy.STRICT
+        if is_strict and command.kind is not CommandKind.READ and isinstance(error, SourceError):
+            return SourceWriteError(error.source, f"{error.reason}; the mirror is strict")
         if self._is_overdue() and command.kind is not CommandKind.FLUSH:
             return LostRegionError(command.offset, command.length)
         return error
 
     def _complete(self, command: Command, error: RestoreError | None) -> None:
-        self._open.remove(command)  # CMD-1: a second completion fails here
+        began = self._open.pop(command)  # CMD-1: a second completion fails here
         command.complete(error)
+        if error is None:
+            self._on_ended(get_running_loop().time() - began)
         if not self._open:
             self._when_idle()
 

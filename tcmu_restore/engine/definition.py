@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadDefinitionError, BadNameError, UnknownVolumeError, VolumeExistsError
+from ..core.mirroring import MirrorPolicy
+from ..errors import (
+    BadDefinitionError,
+    BadNameError,
+    BadSettingError,
+    UnknownVolumeError,
+    VolumeExistsError,
+)
 from ..options import VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
 
 
@@ -28,6 +36,7 @@ class Definition:
 
     primary: str
     backup: PeerDefinition
+    mirror: MirrorPolicy = MirrorPolicy.SYNC
     options: VolumeOptions = field(default_factory=VolumeOptions)
 
 
@@ -60,7 +69,7 @@ def load_definition(directory: Path, name: str) -> Definition:
         raise BadDefinitionError(str(path), str(error)) from error
     try:
         return _parse(raw)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, BadSettingError) as error:
         raise BadDefinitionError(str(path), str(error)) from error
 
 
@@ -73,11 +82,20 @@ def _parse(raw: dict[str, Any]) -> Definition:
         header_digest=_take(peer, "header_digest", bool) if "header_digest" in peer else False,
     )
     options = _parse_options(_take(raw, "options", dict) if "options" in raw else {})
-    definition = Definition(_take(raw, "primary", str), backup, options)
+    mirror = parse_mirror(_take(raw, "mirror", str)) if "mirror" in raw else MirrorPolicy.SYNC
+    definition = Definition(_take(raw, "primary", str), backup, mirror, options)
     for table, name in ((raw, "the file"), (peer, "[backup]")):
         if table:
             raise ValueError(f"unknown setting in {name}: {', '.join(sorted(table))}")
     return definition
+
+
+def parse_mirror(word: str) -> MirrorPolicy:
+    """Return the policy of that name. Raises BadSettingError."""
+    try:
+        return MirrorPolicy(word)
+    except ValueError:
+        raise BadSettingError("mirror", word, "it must be sync, async or strict") from None
 
 
 def _take(table: dict[str, Any], name: str, kind: type) -> Any:
@@ -116,7 +134,10 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
     path = definition_path(directory, name)
     if path.exists():
         raise VolumeExistsError(name)
-    lines = [f"primary = {_quote(definition.primary)}", "", "[backup]"]
+    lines = [f"primary = {_quote(definition.primary)}"]
+    if definition.mirror is not MirrorPolicy.SYNC:
+        lines.append(f"mirror = {_quote(definition.mirror.value)}")
+    lines += ["", "[backup]"]
     lines.append(f"url = {_quote(definition.backup.url)}")
     if definition.backup.credentials is not None:
         lines.append(f"credentials = {_quote(definition.backup.credentials)}")
@@ -127,6 +148,27 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
         _write_whole(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise BadDefinitionError(str(path), str(error)) from error
+
+
+def save_primary(directory: Path, name: str, primary: str) -> None:
+    """Name another primary in the definition of *name*; the rest stays as the admin wrote it.
+
+    Raises:
+        BadDefinitionError: it cannot be read or written; it is as it was.
+    """
+    path = definition_path(directory, name)
+    line = f"primary = {_quote(primary)}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        _write_whole(path, _PRIMARY_LINE.sub(lambda _: line, text, count=1))
+    except (OSError, ValueError) as error:
+        raise BadDefinitionError(str(path), str(error)) from error
+    if load_definition(directory, name).primary != primary:
+        raise BadDefinitionError(str(path), "its line 'primary' could not be changed; edit it")
+
+
+_PRIMARY_LINE = re.compile(r"^[ \t]*primary[ \t]*=.*$", re.MULTILINE)
+"""The first one is the volume's: TOML wants top-level settings before any table."""
 
 
 def _quote(text: str) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol, assert_never, cast
 
 from ..core.effects import (
+    AdoptPrimary,
     AllOf,
     CommitIntent,
     CommitMap,
@@ -40,7 +41,7 @@ class Performer(Protocol):
     def perform(self, effect: Read | Write | Zero | Flush | FindZeros) -> Future[Any]:
         """Start a transfer."""
 
-    def commit(self, effect: CommitMap | CommitIntent) -> Future[None]:
+    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary) -> Future[None]:
         """Start a commit; commits take effect in the order of these calls."""
 
 
@@ -48,11 +49,17 @@ class Driver:
     """Runs the procedures of one volume."""
 
     def __init__(
-        self, locks: ExtentLocks, performer: Performer, on_mistake: Callable[[BaseException], None]
+        self,
+        locks: ExtentLocks,
+        performer: Performer,
+        on_mistake: Callable[[BaseException], None],
+        on_ended: Callable[[], None],
     ) -> None:
         self._locks = locks
         self._performer = performer
         self._on_mistake = on_mistake
+        self._on_ended = on_ended
+        """Called when a procedure has ended, whatever came of it."""
         self._running: set[_Run] = set()
         self._idle: list[Future[None]] = []
         self.is_fenced = False
@@ -62,6 +69,14 @@ class Driver:
         if self._running:
             self._idle.append(get_running_loop().create_future())
             await self._idle[-1]
+
+    async def run(self, procedure: Procedure[None]) -> None:
+        """Run *procedure* to its end; raise what it fails with."""
+        ended: Future[BaseException | None] = get_running_loop().create_future()
+        self.start(procedure, ended.set_result)
+        error = await ended
+        if error is not None:
+            raise error
 
     def start(self, procedure: Procedure[None], done: Done) -> None:
         """Run *procedure*; *done* is called once, with None or with what it failed with.
@@ -85,6 +100,7 @@ class Driver:
         if error is not None and not isinstance(error, RestoreError):
             self._on_mistake(error)
         run.done(error)
+        self._on_ended()
         while self._idle and not self._running:
             waiting = self._idle.pop()
             if not waiting.done():
@@ -98,7 +114,7 @@ class Driver:
         match effect:
             case Read() | Write() | Zero() | Flush() | FindZeros():
                 return self._performer.perform(effect)
-            case CommitMap() | CommitIntent():
+            case CommitMap() | CommitIntent() | AdoptPrimary():
                 return self._performer.commit(effect)
             case Lock():
                 return self._lock(run, effect)

@@ -13,6 +13,7 @@ from pyroaring import BitMap64
 
 from ..core.effects import Leg
 from ..core.merge import MergeStep, plan_merge_step
+from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
 from ..errors import RestoreError, SourceError
 from .driver import Driver
@@ -45,22 +46,24 @@ class MergeJob:
         volume: Volume,
         driver: Driver,
         *,
-        step_length: int,
-        depth: int,
+        pacer: Pacer,
+        sizer: StepSizer,
         on_change: Callable[[], None],
     ) -> None:
         self.state = MergeState.IDLE
         self.reason = ""
         self._volume = volume
         self._driver = driver
-        self._step_length = step_length
-        self._depth = depth
+        self._pacer = pacer
+        self._sizer = sizer
+        self._is_closed = False
         self._on_change = on_change
         self._cursor = 0
         self._counts_skipped = False
         """Only in the first pass: later ones meet what the merge itself made current."""
         self._in_flight = 0
         self._retry: TimerHandle | None = None
+        self._paced: TimerHandle | None = None
         self._samples: deque[tuple[float, int]] = deque()
 
     # --- verbs --------------------------------------------------------------------------
@@ -87,7 +90,9 @@ class MergeJob:
 
     def close(self) -> None:
         """Start no further step, and stay what it is: the next open goes on with it."""
-        self._depth = 0
+        self._is_closed = True
+        if self._paced is not None:
+            self._paced.cancel()
 
     def source_changed(self) -> None:
         """A source came back: do not wait for the timer."""
@@ -104,24 +109,44 @@ class MergeJob:
         self.state, self.reason = state, ""
         self._on_change()
 
+    @property
+    def _has_room(self) -> bool:
+        waits = self._retry is not None or self._paced is not None or self._is_closed
+        return (
+            self.state is MergeState.RUNNING and not waits and self._in_flight < self._sizer.depth
+        )
+
     def _fill(self) -> None:
-        while (
-            self.state is MergeState.RUNNING
-            and self._retry is None
-            and self._in_flight < self._depth
-        ):
-            plan = plan_merge_step(self._volume.state, self._cursor, self._step_length)
+        while self._has_room:
+            plan = plan_merge_step(self._volume.state, self._cursor, self._sizer.length)
+            if plan.step is not None and not self._is_due(plan.step):
+                return
             if self._counts_skipped:
                 self._volume.state.counters.regions_skipped_current += plan.skipped_current
             self._cursor = plan.cursor
             if plan.step is None:
                 self._end_of_pass()
                 return
-            self._in_flight += 1
-            done = partial(self._step_done, plan.step)
-            # not at once: a store that answers at once would grow the stack
-            procedure = self._volume.merge_step(plan.step)
-            get_running_loop().call_soon(self._driver.start, procedure, done)
+            self._begin(plan.step)
+
+    def _is_due(self, step: MergeStep) -> bool:
+        """Whether *step* may begin now; else go on when it may."""
+        loop = get_running_loop()
+        delay = self._pacer.delay(step.extent.length, loop.time())
+        if delay > 0:
+            self._paced = loop.call_later(delay, self._pace_ended)
+        return delay <= 0
+
+    def _pace_ended(self) -> None:
+        self._paced = None
+        self._fill()
+
+    def _begin(self, step: MergeStep) -> None:
+        self._in_flight += 1
+        loop = get_running_loop()
+        done = partial(self._step_done, step, loop.time())
+        # not at once: a store that answers at once would grow the stack
+        loop.call_soon(self._driver.start, self._volume.merge_step(step), done)
 
     def _end_of_pass(self) -> None:
         """Done if nothing is left to fill; else another pass takes what failed in this one."""
@@ -138,9 +163,10 @@ class MergeJob:
             self._cursor = 0
             self._wait("some regions could not be merged and are tried again")
 
-    def _step_done(self, step: MergeStep, error: BaseException | None) -> None:
+    def _step_done(self, step: MergeStep, began: float, error: BaseException | None) -> None:
         self._in_flight -= 1
         if error is None:
+            self._sizer.step_ended(step.extent.length, get_running_loop().time() - began)
             self._sample()
         elif isinstance(error, RestoreError):
             self._step_failed(step, error)
@@ -150,6 +176,7 @@ class MergeJob:
 
     def _step_failed(self, step: MergeStep, error: RestoreError) -> None:
         """Fall back to the live backup for what a snapshot cannot read; wait for the rest."""
+        self._sizer.step_failed()
         permanent = isinstance(error, SourceError) and not error.retryable
         if permanent and step.leg is Leg.SNAPSHOT:
             regions = self._volume.state.geometry.regions(step.extent)

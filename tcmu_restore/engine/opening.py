@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ..errors import (
     BlockSizeMismatchError,
     IdentityMismatchError,
     PrimaryTooSmallError,
+    PrimaryUnusableError,
     RestoreError,
     SizeMismatchError,
+    SourceUnreachableError,
     StateCorruptError,
 )
 from ..options import IscsiOptions
@@ -30,6 +33,7 @@ from ..sources.file import FileStore
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
 from .definition import Definition, PeerDefinition, load_definition
+from .device_watch import DeviceWatch
 from .state_db import StateDb, StoredState
 from .volume_engine import Parts, VolumeEngine
 
@@ -50,11 +54,12 @@ def initiator_name() -> str:
     return f"iqn.2026-11.org.tcmu-restore:{host}"
 
 
-def connect_peer(
+def connect_peer(  # noqa: PLR0913 - keyword-only settings
     peer: PeerDefinition,
     expected: SourceGeometry | None,
     on_change: Callable[[bool], None] | None = None,
     *,
+    on_epoch: Callable[[int], None] | None = None,
     instance: str | None = None,
     sessions: int = 1,
     read_only: bool = False,
@@ -75,12 +80,13 @@ def connect_peer(
         read_only=read_only,
         instance=instance,
         on_change=on_change,
+        on_epoch=on_epoch,
     )
     store.start()
     return store
 
 
-async def open_engine(
+async def open_engine(  # noqa: PLR0913 - keyword-only settings
     name: str,
     definition_dir: Path,
     state_dir: Path,
@@ -88,6 +94,7 @@ async def open_engine(
     size: int,
     block_size: int,
     on_change: Callable[[str, str], None],
+    watch: DeviceWatch | None = None,
 ) -> VolumeEngine:
     """Open the volume *name* and serve it; the backup may be unreachable.
 
@@ -102,7 +109,8 @@ async def open_engine(
     try:
         geometry = _geometry(db, stored.facts, definition)
         _check_told(name, geometry, size, block_size)
-        return await _assemble(name, definition, geometry, db, stored, on_change)
+        found = _Found(name, definition, geometry, db, stored)
+        return await _assemble(found, on_change, watch)
     except BaseException:
         await db.close()
         raise
@@ -130,27 +138,38 @@ def _check_told(name: str, geometry: Geometry, size: int, block_size: int) -> No
         raise BlockSizeMismatchError(what, block_size, geometry.block_size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of a volume before its stores are opened."""
+
+    name: str
+    definition: Definition
+    geometry: Geometry
+    db: StateDb
+    stored: StoredState
+
+
 async def _assemble(
-    name: str,
-    definition: Definition,
-    geometry: Geometry,
-    db: StateDb,
-    stored: StoredState,
-    on_change: Callable[[str, str], None],
+    found: _Found, on_change: Callable[[str, str], None], watch: DeviceWatch | None
 ) -> VolumeEngine:
-    volume = Volume(_volume_state(geometry, definition, stored))
+    definition, stored = found.definition, found.stored
+    volume = Volume(_volume_state(found.geometry, definition, stored))
     volume.recover()
-    primary = await _open_primary(name, definition, geometry, stored.facts, volume)
+    primary, is_missing = await _open_primary(found, volume)
     engines: list[VolumeEngine] = []
     backup = connect_peer(
         definition.backup,
         SourceGeometry(**stored.facts["backup"]),
         lambda reachable: engines[0].backup_changed(reachable) if engines else None,
-        instance=f"{name}/backup",
+        on_epoch=volume.backup_epoch_began,
+        instance=f"{found.name}/backup",
     )
-    parts = Parts(name, definition, volume, db, backup, primary, dict(stored.facts))
+    facts = dict(stored.facts)
+    parts = Parts(found.name, definition, volume, found.db, backup, primary, facts, watch)
     engine = VolumeEngine(parts, on_change)
     engines.append(engine)
+    if is_missing:
+        engine.guard.was_missing()
     engine.changed()
     return engine
 
@@ -159,31 +178,52 @@ def _volume_state(geometry: Geometry, definition: Definition, stored: StoredStat
     return VolumeState(
         geometry,
         OverwriteMap(geometry.region_count, stored.sets),
-        IntentLog(stored.armed_zones),
+        IntentLog(
+            stored.armed_zones,
+            zone_count=geometry.zone_count,
+            armed_max=definition.options.armed_zones_max,
+        ),
         fetch_ahead_max=definition.options.fetch_ahead_max,
         populate_backlog_max=definition.options.populate_backlog,
+        policy=definition.mirror,
+        mirror_backlog_max=definition.options.mirror_backlog,
         counters=Counters.from_dict(stored.facts.get("counters", {})),
     )
 
 
-async def _open_primary(
-    name: str, definition: Definition, geometry: Geometry, facts: dict[str, Any], volume: Volume
-) -> BlockStore | None:
-    """Open the primary, or go on diskless: a missing disk must not keep the LUN away (LOSS-2)."""
-    store: FileStore | None = None
+async def _open_primary(found: _Found, volume: Volume) -> tuple[BlockStore | None, bool]:
+    """Open the primary, or go on diskless: a missing disk must not keep the LUN away (LOSS-2).
+
+    Returns the disk, and whether it is only missing. One that failed is not used again by itself.
+    """
     try:
-        store = FileStore.open(definition.primary)
-        found = store.geometry
-        if found.size < geometry.size:
-            raise PrimaryTooSmallError(definition.primary, found.size, geometry.size)
-        if found.identity != facts["primary_identity"]:
-            raise IdentityMismatchError(
-                f"The disk {definition.primary}", found.identity, facts["primary_identity"]
-            )
+        store = await _open_recorded(found)
     except RestoreError as error:
-        log.error("volume %s: goes on diskless: %s", name, error)  # noqa: TRY400 - no traceback
+        log.error("volume %s: goes on diskless: %s", found.name, error)  # noqa: TRY400
         volume.state.fail_primary(error)
-        if store is not None:
-            await store.close()
-        return None
+        return None, isinstance(error, PrimaryUnusableError)
+    return store, False
+
+
+async def _open_recorded(found: _Found) -> FileStore:
+    """Open the disk if it is the recorded one and has not failed earlier. Raises RestoreError."""
+    failed = found.stored.facts.get("primary_failed")
+    if failed:
+        raise SourceUnreachableError(found.definition.primary, f"it failed earlier ({failed})")
+    store = FileStore.open(found.definition.primary)
+    try:
+        _check_primary(store, found.geometry, found.stored.facts["primary_identity"])
+        if found.stored.armed_zones:  # an unclean stop: the page cache may differ from the disk
+            await store.drop_cache()
+    except BaseException:
+        await store.close()
+        raise
     return store
+
+
+def _check_primary(store: FileStore, geometry: Geometry, identity: str) -> None:
+    found = store.geometry
+    if found.size < geometry.size:
+        raise PrimaryTooSmallError(store.name, found.size, geometry.size)
+    if found.identity != identity:
+        raise IdentityMismatchError(f"The disk {store.name}", found.identity, identity)

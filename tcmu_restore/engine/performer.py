@@ -6,7 +6,17 @@ from asyncio import Future, get_running_loop
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from ..core.effects import CommitIntent, CommitMap, FindZeros, Flush, Leg, Read, Write, Zero
+from ..core.effects import (
+    AdoptPrimary,
+    CommitIntent,
+    CommitMap,
+    FindZeros,
+    Flush,
+    Leg,
+    Read,
+    Write,
+    Zero,
+)
 from ..core.extent import Extent
 from ..errors import SourceUnreachableError
 from ..sources.base import BlockSource, BlockStore, ExtentKind
@@ -14,18 +24,24 @@ from .state_db import StateDb
 
 
 class StorePerformer:
-    """The stores behind the three legs. A missing one answers like an unreachable one."""
+    """The stores behind the three legs. A missing one answers like an unreachable one.
+
+    *facts* gives what is kept with each commit of the map; it is told whether the volume is
+    diskless.
+    """
 
     def __init__(
         self,
         db: StateDb,
         backup: BlockStore,
         primary: BlockStore | None,
-        facts: Callable[[], dict[str, Any]],
+        facts: Callable[[bool], dict[str, Any]],
     ) -> None:
         self.db = db
         self.backup = backup
         self.primary = primary
+        self.offered: BlockStore | None = None
+        """The disk that AdoptPrimary makes the primary."""
         self.snapshot: BlockSource | None = None
         self._facts = facts
 
@@ -45,15 +61,28 @@ class StorePerformer:
             case _:
                 assert_never(effect)
 
-    def commit(self, effect: CommitMap | CommitIntent) -> Future[None]:
+    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary) -> Future[None]:
         """Start a commit; the state file keeps the order of these calls."""
         match effect:
             case CommitMap():
-                return self.db.commit_map(effect.image, self._facts())
+                return self.db.commit_map(effect.image, self._facts(effect.diskless))
             case CommitIntent():
                 return self.db.commit_intent(effect.armed, effect.disarmed)
+            case AdoptPrimary():
+                return self._adopt(effect)
             case _:
                 assert_never(effect)
+
+    def _adopt(self, effect: AdoptPrimary) -> Future[None]:
+        assert self.offered is not None
+        facts = self._facts(False) | {"primary_identity": self.offered.geometry.identity}
+        committed = self.db.commit_map(effect.image, facts)
+        committed.add_done_callback(self._adopted)  # before the procedure goes on
+        return committed
+
+    def _adopted(self, committed: Future[None]) -> None:
+        if not committed.cancelled() and committed.exception() is None:
+            self.primary, self.offered = self.offered, None
 
     def _source(self, leg: Leg) -> BlockSource:
         if leg is not Leg.SNAPSHOT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from ..errors import (
     BlockSizeMismatchError,
-    PrimaryTooSmallError,
     RestoreError,
     SizeMismatchError,
     SnapshotIsBackupError,
+    StateCorruptError,
+    StateNewerError,
     VolumeExistsError,
     VolumeInUseError,
     VolumeNotOpenError,
@@ -24,24 +26,26 @@ from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
+from . import loss_verbs
+from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
     PeerDefinition,
     check_name,
     definition_path,
     load_definition,
+    parse_mirror,
     save_definition,
 )
+from .device_watch import DeviceWatch
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
 from .state_db import StateDb
+from .state_rebuild import rebuild
 from .status import describe
 from .volume_engine import VolumeEngine
 
 log = logging.getLogger(__name__)
-
-CONNECT_SECONDS = 10.0
-"""How long a verb that needs a peer waits for it."""
 
 SNAPSHOT_SESSIONS = 2
 """Bulk transfer over two TCP connections."""
@@ -56,8 +60,22 @@ class VolumeRegistry:
         self.on_change: Callable[[str, str], None] = lambda name, state: None
         self._open: dict[str, VolumeEngine] = {}
 
+        self._watch: DeviceWatch | None = None
+
     def _changed(self, name: str, state: str) -> None:
         self.on_change(name, state)
+
+    def _watching(self) -> DeviceWatch:
+        """Return the watch over this host's disks; it begins with the first volume."""
+        if self._watch is None:
+            self._watch = DeviceWatch()
+            self._watch.on_appeared = self._disk_appeared
+            self._watch.start(get_running_loop())
+        return self._watch
+
+    def _disk_appeared(self, names: frozenset[str]) -> None:
+        for engine in self._open.values():
+            engine.guard.appeared(names, engine.definition.primary)
 
     # --- definitions --------------------------------------------------------------------
 
@@ -77,6 +95,7 @@ class VolumeRegistry:
         backup: str,
         credentials: str | None = None,
         header_digest: bool = False,
+        mirror: str = "sync",
     ) -> int:
         """Define a volume whose primary has lost everything; return its size in bytes.
 
@@ -88,12 +107,13 @@ class VolumeRegistry:
         state_path = self.state_dir / f"{name}.db"
         if definition_path(self.definition_dir, name).exists() or state_path.exists():
             raise VolumeExistsError(name)
+        policy = parse_mirror(mirror)
         peer = PeerDefinition(backup, credentials, header_digest)
         parse_iscsi_url(backup)
         check_unused(primary)
-        found = await _probe_backup(peer)
-        facts = _facts(found, await _probe_primary(primary, found), VolumeOptions())
-        save_definition(self.definition_dir, name, Definition(primary, peer))
+        found = await probe_backup(peer)
+        facts = first_facts(found, await probe_primary(primary, found), VolumeOptions())
+        save_definition(self.definition_dir, name, Definition(primary, peer, policy))
         try:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             StateDb.create(state_path, facts)
@@ -126,6 +146,7 @@ class VolumeRegistry:
             size=size,
             block_size=block_size,
             on_change=self._changed,
+            watch=self._watching(),
         )
         self._open[name] = engine
         await self._take_up(engine)
@@ -142,6 +163,9 @@ class VolumeRegistry:
         """Close everything."""
         for name in list(self._open):
             await self.close_volume(name)
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def engine(self, name: str) -> VolumeEngine:
         """Return the open volume *name*. Raises UnknownVolumeError or VolumeNotOpenError."""
@@ -156,14 +180,66 @@ class VolumeRegistry:
         if name in self._open:
             return describe(self._open[name])
         self.check(name)
-        facts = StateDb.peek(self.state_dir / f"{name}.db")
-        return {
-            "volume": name,
-            "state": "closed",
+        path = self.state_dir / f"{name}.db"
+        document: dict[str, Any] = {"volume": name, "state": "closed"}
+        try:
+            facts = StateDb.peek(path)
+        except (StateCorruptError, StateNewerError) as error:
+            return document | {
+                "advice": str(error),
+                "state_file": {"path": str(path), "error": str(error)},
+            }
+        return document | {
             "advice": str(VolumeNotOpenError(name)),
             "size": facts.get("size"),
             "block_size": facts.get("block_size"),
+            "state_file": {"path": str(path), "error": ""},
         }
+
+    # --- loss -----------------------------------------------------------------------------
+
+    async def replace_primary(self, name: str, primary: str) -> None:
+        """Put a disk under the running volume. See ``loss_verbs.replace_primary``."""
+        await loss_verbs.replace_primary(self.engine(name), self.definition_dir, primary)
+
+    async def declare_lost(self, name: str, *, offset: int, length: int | None, force: bool) -> int:
+        """Count bytes of the primary as lost. See ``loss_verbs.declare_lost``."""
+        return await loss_verbs.declare_lost(self.engine(name), offset, length, force=force)
+
+    async def accept_outdated(self, name: str, *, offset: int, length: int | None) -> int:
+        """Let the backup's older bytes count. See ``loss_verbs.accept_outdated``."""
+        return await loss_verbs.accept_outdated(self.engine(name), offset, length)
+
+    async def prepare_snapshot(self, name: str) -> None:
+        """To be called before a snapshot is taken. See ``loss_verbs.prepare_snapshot``."""
+        await loss_verbs.prepare_snapshot(self.engine(name))
+
+    async def resync_pause(self, name: str) -> None:
+        """Send no stale region to the backup until ``resync_resume``, also after a restart."""
+        await self.engine(name).pause_resync(paused=True)
+
+    async def resync_resume(self, name: str) -> None:
+        """Go on with a paused resync."""
+        await self.engine(name).pause_resync(paused=False)
+
+    async def rebuild_state(self, name: str) -> str:
+        """Make the state of *name* anew, with everything lost; return what that costs.
+
+        Raises:
+            VolumeInUseError: it is being served. SourceError, UserError: the backup or the disk
+                cannot be looked at. StateWriteError, StateNewerError. Nothing was changed then.
+        """
+        definition = load_definition(self.definition_dir, name)
+        if name in self._open:
+            raise VolumeInUseError(name)
+        found = await probe_backup(definition.backup)
+        disk = await probe_primary(definition.primary, found)
+        facts = first_facts(found, disk, definition.options)
+        path = self.state_dir / f"{name}.db"
+        report = await get_running_loop().run_in_executor(None, rebuild, path, facts)
+        log.warning("volume %s: state rebuilt: %s", name, report.cost())
+        kept = f" The old state is kept as {report.moved_to}." if report.moved_to else ""
+        return f"All of {name!r} is lost now and comes from the backup. {report.cost()}{kept}"
 
     # --- snapshot and merge ---------------------------------------------------------------
 
@@ -177,8 +253,9 @@ class VolumeRegistry:
             WrongStateError: one is attached. SourceError: it cannot be reached.
         """
         engine = self.engine(name)
-        if engine.snapshot is not None:
-            raise WrongStateError(name, "attach a snapshot", "one is attached already")
+        if engine.snapshot is not None or engine.is_preparing:
+            reason = "one is attached already" if engine.snapshot else "one is being prepared for"
+            raise WrongStateError(name, "attach a snapshot", reason)
         record: dict[str, Any] = {"source": snapshot, "credentials": credentials}
         source = self._connect_snapshot(engine, record, None)
         try:
@@ -246,47 +323,6 @@ class VolumeRegistry:
             engine.merge.resume()
         elif was == MergeState.PAUSED.value:
             engine.merge.pause()
-
-
-async def _probe_backup(peer: PeerDefinition) -> SourceGeometry:
-    store = connect_peer(peer, None)
-    try:
-        await store.wait_ready(CONNECT_SECONDS)
-        return store.geometry
-    finally:
-        await store.close()
-
-
-async def _probe_primary(primary: str, backup: SourceGeometry) -> SourceGeometry:
-    store = FileStore.open(primary)
-    try:
-        found = store.geometry
-    finally:
-        await store.close()
-    if found.size < backup.size:
-        raise PrimaryTooSmallError(primary, found.size, backup.size)
-    if found.block_size > backup.block_size:
-        raise BlockSizeMismatchError(f"The disk {primary}", found.block_size, backup.block_size)
-    return found
-
-
-def _facts(
-    backup: SourceGeometry, primary: SourceGeometry, options: VolumeOptions
-) -> dict[str, Any]:
-    return {
-        "size": backup.size,
-        "block_size": backup.block_size,
-        "region_size": options.region_size,
-        "zone_size": options.zone_size,
-        "backup": {
-            "size": backup.size,
-            "block_size": backup.block_size,
-            "identity": backup.identity,
-        },
-        "primary_identity": primary.identity,
-        "snapshot": None,
-        "merge": MergeState.IDLE.value,
-    }
 
 
 def _check_snapshot(

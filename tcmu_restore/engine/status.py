@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from ..core.region_sets import runs_of
 
 if TYPE_CHECKING:
     from .volume_engine import VolumeEngine
@@ -10,40 +13,71 @@ if TYPE_CHECKING:
 ADVICE = {
     "fenced": "An internal check failed and nothing is served. Keep the state file, restart "
     "tcmu-runner, and report what the log says.",
-    "diskless": "The primary is failed; everything is served by the backup. Replace the disk.",
+    "failed": "The primary is failed and the backup cannot be reached, so nothing can be served. "
+    "Bring the link or the backup back; nothing acknowledged is given up meanwhile.",
+    "outdated": "Some regions were lost before their newest bytes reached the backup; reads of "
+    "them fail. Give the failed disk back with replace-primary if it still can be read, or give "
+    "these bytes up with accept-outdated, or write them anew.",
+    "diskless": "The primary is failed; everything is served and written remotely. Replace the "
+    "disk with replace-primary.",
     "degraded": "The backup cannot be reached. Bring its link back; writes are kept locally "
     "and sent when it returns, and lost regions cannot be read until then.",
-    "resyncing": "Writes made while the backup was away are being sent to it. Nothing to do.",
+    "state_full": "The state file cannot be written, so writes to new places and flushes wait. "
+    "Make room on its file system.",
+    "resyncing": "Writes that the backup does not have yet are being sent to it. Nothing to do.",
     "restoring": "Regions are still lost. Attach a snapshot of the backup and start the merge, "
     "or let a running merge finish.",
+    "in_doubt": "Some lost regions may be newer than any snapshot taken before, so they come from "
+    "the live backup. To let a snapshot fill them: prepare-snapshot, take a new one, attach it.",
     "in_sync": "Everything is local and mirrored. Nothing to do.",
 }
-"""What to do next, by state. The first state of this order that holds is shown."""
+"""What to do next, by condition; the most important condition first."""
+
+OUTDATED_EXTENTS_MAX = 100
+"""How many extents a status lists."""
 
 
-def state_of(engine: VolumeEngine) -> str:
-    """Return the one word that matters most to the admin now."""
+def conditions_of(engine: VolumeEngine) -> list[str]:
+    """Return everything that holds of the volume, the most important first; never empty.
+
+    While the first login is under way an unreachable backup is no condition yet.
+    """
+    state, sets = engine.volume.state, engine.volume.state.overwrite_map.sets
+    reachable = engine.backup.is_reachable or not engine.is_settled
+    holds = {
+        "fenced": engine.driver.is_fenced,
+        "failed": state.is_diskless and not reachable,
+        "outdated": bool(sets.outdated),
+        "diskless": state.is_diskless,
+        "degraded": not reachable,
+        "state_full": engine.db.last_error is not None,
+        "resyncing": bool(sets.stale),
+        "restoring": state.overwrite_map.lost_count > 0,
+        "in_doubt": bool(sets.in_doubt),
+    }
+    found = [word for word in ADVICE if holds.get(word)]
+    return found or ["in_sync"]  # MIR-3
+
+
+def outdated_extents(engine: VolumeEngine) -> list[tuple[int, int]]:
+    """Return (offset, length) in bytes of the first outdated extents, ascending."""
     state = engine.volume.state
-    if engine.driver.is_fenced:
-        return "fenced"
-    if state.is_diskless:
-        return "diskless"
-    if not engine.backup.is_reachable:
-        return "degraded"
-    if state.overwrite_map.sets.stale:
-        return "resyncing"
-    return "restoring" if state.overwrite_map.lost_count else "in_sync"  # MIR-3
+    runs = islice(runs_of(state.overwrite_map.sets.outdated), OUTDATED_EXTENTS_MAX)
+    extents = [state.geometry.extent_of(run) for run in runs]
+    return [(extent.offset, extent.length) for extent in extents]
 
 
 def describe(engine: VolumeEngine) -> dict[str, Any]:
     """Return the status document. Sizes are bytes, times milliseconds or seconds by name."""
     state, sets = engine.volume.state, engine.volume.state.overwrite_map.sets
-    word = state_of(engine)
+    conditions = conditions_of(engine)
     snapshot = engine.snapshot
     return {
         "volume": engine.name,
-        "state": word,
-        "advice": ADVICE[word],
+        "state": conditions[0],
+        "advice": ADVICE[conditions[0]],
+        "conditions": [{"name": word, "advice": ADVICE[word]} for word in conditions],
+        "mirror": state.policy.value,
         "size": state.geometry.size,
         "block_size": state.geometry.block_size,
         "region_size": state.geometry.region_size,
@@ -60,6 +94,8 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "path": engine.definition.primary,
             "state": "failed" if state.is_diskless else "ok",
             "reason": str(state.primary_failure or ""),
+            "returned": engine.guard.returned_path is not None,
+            "returned_path": engine.guard.returned_path,
         },
         "backup": {
             "url": engine.definition.backup.url,
@@ -75,6 +111,9 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "reason": str(getattr(snapshot, "last_error", None) or ""),
         },
         "merge": engine.merge.status(),
+        "resync": engine.resync.status(),
+        "outdated_extents": outdated_extents(engine),
+        "state_file": {"path": str(engine.db.path), "error": str(engine.db.last_error or "")},
         "armed_zones": len(state.intent.armed),
         "counters": state.counters.as_dict()
         | {

@@ -8,30 +8,32 @@ same.
 from __future__ import annotations
 
 import logging
-from asyncio import Event, get_running_loop, wait_for
+from asyncio import Event, Task, get_running_loop, wait_for
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.effects import Procedure
 from ..core.extent import Extent
+from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
 from ..sources.base import BlockSource, BlockStore
 from ..sources.iscsi import IscsiStore
-from .background import Checkpoints, ResyncJob
+from .checkpoints import Checkpoints
 from .command import Command, CommandKind
 from .command_queue import CommandQueue
 from .definition import Definition
+from .device_watch import DeviceWatch
 from .driver import Driver
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
+from .primary_guard import PrimaryGuard
+from .resync_job import ResyncJob
 from .state_db import StateDb
-from .status import state_of
+from .status import ADVICE, conditions_of
 
 log = logging.getLogger(__name__)
-
-RESYNC_STEP = 256 * 1024
-"""One resync step holds its lock while the bytes cross the live link: kept short for that."""
 
 SETTLE_SECONDS = 5.0
 """How long after opening a backup that has not answered yet is not reported as degraded."""
@@ -51,6 +53,7 @@ class Parts:
     backup: IscsiStore
     primary: BlockStore | None
     facts: dict[str, Any]
+    watch: DeviceWatch | None = None
 
 
 class VolumeEngine:
@@ -62,30 +65,46 @@ class VolumeEngine:
         self.volume = volume = parts.volume
         self.db = parts.db
         self.backup = parts.backup
-        self.primary = parts.primary
         self.facts = parts.facts
         self.mistake: BaseException | None = None
+        self.is_preparing = False
+        """Whether a verb is under way that another one must not meet."""
         self._report = on_change
-        self._last_state = ""
-        self._is_settled = False
+        self._last_conditions: list[str] = []
+        self.is_settled = False
         self._settle = get_running_loop().call_later(SETTLE_SECONDS, self._settled)
         self._idle = Event()
         self._idle.set()
         options = self.definition.options
-        self.performer = StorePerformer(self.db, self.backup, self.primary, self.facts_now)
-        self.driver = Driver(volume.state.locks, self.performer, self._fence)
-        self.commands = CommandQueue(volume, self.driver, options, self._idle.set)
+        self.performer = StorePerformer(self.db, self.backup, parts.primary, self.facts_now)
+        self.driver = Driver(volume.state.locks, self.performer, self._fence, self._procedure_ended)
+        self._pacer = Pacer(floor=options.background_rate_min, ceiling=options.background_rate_max)
+        self.commands = CommandQueue(
+            volume, self.driver, options, self._idle.set, self._command_ended
+        )
         self.commands.unreachable_since = get_running_loop().time()
         self.merge = MergeJob(
             volume,
             self.driver,
-            step_length=options.merge_step,
-            depth=options.merge_depth,
+            pacer=self._pacer,
+            sizer=StepSizer(
+                length_min=volume.state.geometry.region_size,
+                length_max=options.merge_step,
+                depth_max=options.merge_depth,
+            ),
             on_change=self.changed,
         )
-        self.resync = ResyncJob(volume, self.driver, step_length=RESYNC_STEP)
+        self.resync = ResyncJob(volume, self.driver, self._pacer)
+        self.resync.is_paused = bool(self.facts.get("resync_paused"))
         self._checkpoints = Checkpoints(volume, self.driver, options, on_ended=self.changed)
         self._checkpoints.start()
+        self.guard = PrimaryGuard(
+            self,
+            identity=self.facts["primary_identity"],
+            watch=parts.watch,
+            on_returned_by_itself=self._take_back_primary,
+        )
+        self._taking_back: Task[None] | None = None
 
     @property
     def region_size(self) -> int:
@@ -113,9 +132,10 @@ class VolumeEngine:
         offset, length = command.offset, command.length
         if length == 0 or offset + length > state.geometry.size or self.driver.is_fenced:
             return False
-        if self.primary is None or not self.volume.is_current(Extent(offset, length)):
+        primary = self.performer.primary
+        if primary is None or not self.volume.is_current(Extent(offset, length)):
             return False
-        if not self.primary.read_now(offset, command.buffers):
+        if not primary.read_now(offset, command.buffers):
             return False
         state.counters.reads_from_primary += 1
         state.counters.bytes_read_from_primary += length
@@ -128,10 +148,11 @@ class VolumeEngine:
         now = get_running_loop().time()
         self.commands.unreachable_since = None if reachable else now
         if reachable:
+            self._settle.cancel()
+            self.is_settled = True
             self.commands.source_changed()
             self.merge.source_changed()
-        else:
-            self.volume.backup_epoch_began(self.backup.epoch)
+            self.resync.backup_returned()
         self.changed()
 
     def snapshot_changed(self, reachable: bool) -> None:
@@ -141,20 +162,39 @@ class VolumeEngine:
             self.commands.source_changed()
         self.changed()
 
+    def _command_ended(self, seconds: float) -> None:
+        self._pacer.command_ended(seconds, get_running_loop().time())
+
+    def _procedure_ended(self) -> None:
+        self.guard.check()
+        if self.volume.state.overwrite_map.sets.stale and self.backup.is_reachable:
+            self.resync.kick()
+
+    def _take_back_primary(self, path: str) -> None:
+        """The disk was only late when the volume was opened."""
+        self._taking_back = get_running_loop().create_task(self._replace_quietly(path))
+
+    async def _replace_quietly(self, path: str) -> None:
+        try:
+            await self.replace_primary(path)
+        except RestoreError as error:
+            log.error("volume %s: %s cannot be used again: %s", self.name, path, error)  # noqa: TRY400
+
     def changed(self) -> None:
-        """Tell the service when the state is another one."""
+        """Tell the service when what holds of the volume is something else."""
         if self.backup.is_reachable:
             self.resync.kick()
-        state = state_of(self)
-        if state == "degraded" and not self._is_settled:
-            return  # the first login is under way, or the volume is being closed
-        if state != self._last_state:
-            self._last_state = state
-            log.info("volume %s: state %s", self.name, state)
-            self._report(self.name, state)
+        conditions = conditions_of(self)
+        if conditions == self._last_conditions:
+            return
+        before, self._last_conditions = self._last_conditions, conditions
+        for word in conditions:
+            if word not in before:
+                log.info("volume %s: %s. %s", self.name, word, ADVICE[word])
+        self._report(self.name, conditions[0])
 
     def _settled(self) -> None:
-        self._is_settled = True
+        self.is_settled = True
         self.changed()
 
     def _fence(self, mistake: BaseException) -> None:
@@ -168,12 +208,41 @@ class VolumeEngine:
 
     # --- verbs --------------------------------------------------------------------------
 
-    def facts_now(self) -> dict[str, Any]:
-        """Return the facts to be kept with a commit."""
+    def facts_now(self, diskless: bool) -> dict[str, Any]:
+        """Return the facts to be kept with a commit of the map."""
+        failure = self.volume.state.primary_failure
+        return self.job_facts() | {"primary_failed": str(failure) if diskless else None}
+
+    def job_facts(self) -> dict[str, Any]:
+        """Return the facts that say how far the jobs are."""
         return {
             "counters": self.volume.state.counters.as_dict(),
             "merge": self.merge.state.value,
+            "resync_paused": self.resync.is_paused,
         }
+
+    async def run_verb(self, verb: str, procedure: Callable[[], Procedure[None]]) -> None:
+        """Run an admin's *procedure*, one at a time. Raises WrongStateError and what it raises."""
+        if self.is_preparing:
+            raise WrongStateError(self.name, verb, "another command is under way; try again")
+        self.is_preparing = True
+        try:
+            await self.driver.run(procedure())
+        finally:
+            self.is_preparing = False
+            self.changed()
+
+    async def replace_primary(self, path: str) -> None:
+        """Make the disk at *path* the primary. See ``primary_guard.PrimaryGuard.replace``."""
+        if self.is_preparing:
+            raise WrongStateError(self.name, "replace the primary", "another command is under way")
+        self.is_preparing = True
+        try:
+            self.facts["primary_identity"] = await self.guard.replace(path)
+        finally:
+            self.is_preparing = False
+        self.merge.source_changed()
+        self.definition = replace(self.definition, primary=path)
 
     async def set_snapshot(self, snapshot: BlockSource, record: dict[str, Any]) -> None:
         """Use *snapshot* from now on; *record* is what a restart needs to find it again."""
@@ -194,6 +263,14 @@ class VolumeEngine:
         self.performer.snapshot = None
         await snapshot.close()
 
+    async def pause_resync(self, *, paused: bool) -> None:
+        """Pause resync or let it go on; durable on return."""
+        if paused:
+            self.resync.pause()
+        else:
+            self.resync.resume()
+        await self.db.commit_facts(self.job_facts())
+
     async def merge_verb(self, verb: str) -> None:
         """Carry out start, pause, resume or cancel; the new state is durable on return."""
         merge, allowed = self.merge, _ALLOWED[verb]
@@ -204,12 +281,12 @@ class VolumeEngine:
         {"start": merge.start, "pause": merge.pause, "resume": merge.resume, "cancel": merge.stop}[
             verb
         ]()
-        await self.db.commit_facts(self.facts_now())
+        await self.db.commit_facts(self.job_facts())
 
     async def close(self) -> None:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
         self._settle.cancel()
-        self._is_settled = False
+        self.is_settled = False
         self._checkpoints.stop()
         self.resync.stop()
         self.merge.close()
@@ -220,12 +297,13 @@ class VolumeEngine:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)
             await self._last_checkpoints()
-            await self.db.commit_facts(self.facts_now())
+            await self.db.commit_facts(self.job_facts())
         except (RestoreError, TimeoutError) as error:
             log.warning("volume %s: not closed cleanly: %s", self.name, error)
         await self.backup.close()
-        if self.primary is not None:
-            await self.primary.close()
+        await self.guard.close()
+        if self.performer.primary is not None:
+            await self.performer.primary.close()
         await self.db.close()
 
     async def _last_checkpoints(self) -> None:

@@ -37,7 +37,7 @@ _TABLE: Final[dict[type[BaseException], Status]] = {
     errors.SourceReadError: Status.READ_ERROR,
     errors.SourceWriteError: Status.WRITE_ERROR,
     errors.SourceFlushError: Status.WRITE_ERROR,
-    errors.StateWriteError: Status.WRITE_ERROR,
+    errors.StateWriteError: Status.BUSY,
     errors.MiscompareError: Status.MISCOMPARE,
     errors.OutOfRangeError: Status.OUT_OF_RANGE,
     # none of these should reach a command; where one does, retrying does not help

@@ -1,6 +1,6 @@
-"""What goes over the bus: the methods of Manager1, their signatures, and the error names' prefix.
+"""What goes over the bus: the methods of Manager1, the properties of Volume1, and error names.
 
-The service answers by this table and the clients call by it, so the two cannot drift apart. No
+The service answers by these tables and the clients call by them, so the two cannot drift apart. No
 I/O and no D-Bus library here; anybody may import this module from any thread.
 
 Names follow the D-Bus habit: a change that breaks a caller gets a new interface (``Manager2``), a
@@ -9,21 +9,28 @@ new method or a new setting does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
-from xml.sax.saxutils import quoteattr
+from typing import Final, Literal
 
-from ..options import DBUS_MANAGER, DBUS_PATH
+from ..options import DBUS_PATH, VOLUME_NAME
 
 ERROR_PREFIX: Final = "org.tcmu_restore.Error."
 INTERNAL_ERROR: Final = ERROR_PREFIX + "Internal"
 ACCESS_DENIED: Final = "org.freedesktop.DBus.Error.AccessDenied"
 
 INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+
+VOLUME_INTERFACE: Final = "org.tcmu_restore.Volume1"
+VOLUMES_PATH: Final = f"{DBUS_PATH}/volume"
+"""One object per defined volume is below; see :func:`volume_path`."""
 
 STATE_CHANGED: Final = "StateChanged"
 STATE_CHANGED_SIGNATURE: Final = "ss"
+PROPERTIES_CHANGED: Final = "PropertiesChanged"
+PROPERTIES_CHANGED_SIGNATURE: Final = "sa{sv}as"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,13 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("MergePause", (_NAME,)),
         Method("MergeResume", (_NAME,)),
         Method("MergeCancel", (_NAME,)),
+        Method("ReplacePrimary", (_NAME, ("primary", "s"))),
+        Method("DeclareLost", (_NAME, _SETTINGS), "t"),
+        Method("AcceptOutdated", (_NAME, _SETTINGS), "t"),
+        Method("PrepareSnapshot", (_NAME,)),
+        Method("RebuildState", (_NAME,), "s"),
+        Method("ResyncPause", (_NAME,)),
+        Method("ResyncResume", (_NAME,)),
     )
 }
 
@@ -64,49 +78,72 @@ CREATE_SETTINGS: Final[Mapping[str, str]] = {
     "backup": "s",
     "credentials": "s",
     "header_digest": "b",
+    "mirror": "s",
 }
 """Settings of CreateVolume and the type of each; *primary* and *backup* are required."""
+
+MIRROR_MODES: Final = ("sync", "async", "strict")
+"""What *mirror* may be; the first is the default."""
 
 ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s"}
 """Settings of AttachSnapshot; none is required."""
 
+EXTENT_SETTINGS: Final[Mapping[str, str]] = {"offset": "t", "length": "t"}
+"""Settings of AcceptOutdated, in bytes; absent: from the start, to the end."""
 
-def introspect(path: str) -> str | None:
-    """Return the introspection XML of *path*, or None if nothing of ours is at or below it."""
-    if path == DBUS_PATH:
-        return _document(_interface())
-    prefix = path.rstrip("/") + "/"
-    if not DBUS_PATH.startswith(prefix):
-        return None
-    child = DBUS_PATH.removeprefix(prefix).partition("/")[0]
-    return _document(f"<node name={quoteattr(child)}/>")
+DECLARE_LOST_SETTINGS: Final[Mapping[str, str]] = {**EXTENT_SETTINGS, "force": "b"}
+"""Settings of DeclareLost: an extent, and whether stale regions may become outdated."""
 
 
-def _document(content: str) -> str:
-    doctype = (
-        '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
-        '"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">'
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One read-only property; *announced* as the standard's EmitsChangedSignal has it."""
+
+    name: str
+    signature: str
+    announced: Literal["true", "false", "const"] = "false"
+
+
+VOLUME_PROPERTIES: Final[Mapping[str, Property]] = {
+    item.name: item
+    for item in (
+        Property("Name", "s", "const"),
+        Property("State", "s", "true"),
+        Property("Conditions", "as", "true"),
+        Property("Advice", "s", "true"),
+        Property("RegionsLost", "t"),
+        Property("RegionsStale", "t"),
+        Property("RegionsInDoubt", "t"),
+        Property("RegionsOutdated", "t"),
+        Property("BackupReachable", "b"),
+        Property("MergeState", "s"),
     )
-    return f"{doctype}\n<node>\n{content}\n</node>\n"
+}
+"""The properties of Volume1. A volume that is not being served has only the first four."""
+
+ANNOUNCED: Final = tuple(
+    item.name for item in VOLUME_PROPERTIES.values() if item.announced == "true"
+)
+"""What PropertiesChanged tells. Counts change all the time: who wants them asks."""
 
 
-def _interface() -> str:
-    introspectable = _element(INTROSPECTABLE, [_method(Method("Introspect", (), "s"))])
-    signal = "".join(f'<arg name="{name}" type="s"/>' for name in ("name", "state"))
-    members = [_method(method) for method in METHODS.values()]
-    members.append(f'<signal name="{STATE_CHANGED}">{signal}</signal>')
-    return introspectable + "\n" + _element(DBUS_MANAGER, members)
+def volume_path(name: str) -> str:
+    """Return the object path of a volume: letters and digits stay, ``_`` is ``_5f``, ``-`` ``_2d``.
+
+    Inverse: :func:`volume_name`.
+    """
+    element = "".join(
+        char if char.isascii() and char.isalnum() else f"_{ord(char):02x}" for char in name
+    )
+    return f"{VOLUMES_PATH}/{element}"
 
 
-def _element(name: str, members: list[str]) -> str:
-    return "\n".join([f'<interface name="{name}">', *members, "</interface>"])
-
-
-def _method(method: Method) -> str:
-    arguments = [
-        f'<arg name="{name}" type="{signature}" direction="in"/>'
-        for name, signature in method.arguments
-    ]
-    if method.result:
-        arguments.append(f'<arg type="{method.result}" direction="out"/>')
-    return f'<method name="{method.member}">{"".join(arguments)}</method>'
+def volume_name(path: str) -> str | None:
+    """Return the name of the volume at *path*, or None if no volume can be there."""
+    element = path.removeprefix(f"{VOLUMES_PATH}/")
+    try:
+        name = re.sub("_(..)", lambda match: chr(int(match[1], 16)), element)
+    except ValueError:
+        return None
+    is_canonical = VOLUME_NAME.fullmatch(name) is not None and volume_path(name) == path
+    return name if is_canonical else None

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from dbus_fast import Variant
 
 from ..errors import BadSettingError
-from .contract import ATTACH_SETTINGS, CREATE_SETTINGS, METHODS
+from .contract import (
+    ATTACH_SETTINGS,
+    CREATE_SETTINGS,
+    DECLARE_LOST_SETTINGS,
+    EXTENT_SETTINGS,
+    METHODS,
+    MIRROR_MODES,
+)
 from .registry_seam import Registry
 
-_KINDS: Final = {"s": "a text", "b": "a boolean"}
+_KINDS: Final = {"s": "a text", "b": "a boolean", "t": "a number of bytes (D-Bus type t)"}
 
 
 def parse_settings(settings: Mapping[str, Variant], known: Mapping[str, str]) -> dict[str, Any]:
@@ -40,6 +47,26 @@ def _require(settings: Mapping[str, Any], key: str) -> str:
     return str(value)
 
 
+class _Extent(TypedDict):
+    offset: int
+    length: int | None
+
+
+def _parse_extent(values: Mapping[str, Any]) -> _Extent:
+    """Return an extent in bytes; an empty one is more likely a slip than a wish."""
+    length = values.get("length")
+    if length == 0:
+        raise BadSettingError("length", "0", "it must be at least 1; without it all to the end")
+    return {"offset": values.get("offset", 0), "length": length}
+
+
+def _parse_mirror(values: Mapping[str, Any]) -> str:
+    mirror = str(values.get("mirror", MIRROR_MODES[0]))
+    if mirror not in MIRROR_MODES:
+        raise BadSettingError("mirror", mirror, f"it must be one of {', '.join(MIRROR_MODES)}")
+    return mirror
+
+
 class Manager:
     """The methods of Manager1 over one registry."""
 
@@ -50,12 +77,19 @@ class Manager:
             "ListVolumes": self._list_volumes,
             "Status": self._status,
             "AttachSnapshot": self._attach_snapshot,
+            "ReplacePrimary": self._replace_primary,
+            "DeclareLost": self._declare_lost,
+            "AcceptOutdated": self._accept_outdated,
+            "RebuildState": self._rebuild_state,
             "DeleteVolume": self._plain(registry.delete_volume),
             "DetachSnapshot": self._plain(registry.detach_snapshot),
             "MergeStart": self._plain(registry.merge_start),
             "MergePause": self._plain(registry.merge_pause),
             "MergeResume": self._plain(registry.merge_resume),
             "MergeCancel": self._plain(registry.merge_cancel),
+            "PrepareSnapshot": self._plain(registry.prepare_snapshot),
+            "ResyncPause": self._plain(registry.resync_pause),
+            "ResyncResume": self._plain(registry.resync_resume),
         }
         assert self._methods.keys() == METHODS.keys(), "a method of the contract has no code"
 
@@ -79,6 +113,7 @@ class Manager:
             backup=_require(values, "backup"),
             credentials=values.get("credentials"),
             header_digest=values.get("header_digest", False),
+            mirror=_parse_mirror(values),
         )
         return [size]
 
@@ -94,3 +129,20 @@ class Manager:
         values = parse_settings(settings, ATTACH_SETTINGS)
         await self._registry.attach_snapshot(name, snapshot, credentials=values.get("credentials"))
         return []
+
+    async def _replace_primary(self, name: str, primary: str) -> list[Any]:
+        await self._registry.replace_primary(name, _require({"primary": primary}, "primary"))
+        return []
+
+    async def _declare_lost(self, name: str, settings: Mapping[str, Variant]) -> list[Any]:
+        values = parse_settings(settings, DECLARE_LOST_SETTINGS)
+        extent = _parse_extent(values)
+        force = values.get("force", False)
+        return [await self._registry.declare_lost(name, **extent, force=force)]
+
+    async def _accept_outdated(self, name: str, settings: Mapping[str, Variant]) -> list[Any]:
+        extent = _parse_extent(parse_settings(settings, EXTENT_SETTINGS))
+        return [await self._registry.accept_outdated(name, **extent)]
+
+    async def _rebuild_state(self, name: str) -> list[Any]:
+        return [await self._registry.rebuild_state(name)]

@@ -12,17 +12,23 @@ from collections.abc import Callable
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 VolumeState = Literal[
-    "restoring",  # regions are lost; everything is served
-    "in_sync",  # the primary and the backup hold everything
-    "degraded",  # the backup cannot be reached, or something cannot be served
-    "resyncing",  # stale regions are being sent to the backup
-    "diskless",  # the primary is gone; everything is served by the backup
-    "failed",  # nothing can be served
     "fenced",  # an internal check failed; nothing is served
-    "closed",  # defined, but no LIO backstore has opened it
+    "failed",  # nothing can be served: diskless, and the backup cannot be reached
+    "outdated",  # newest acknowledged bytes are gone; reads of them fail until that is accepted
+    "diskless",  # the primary is gone; everything is served by the backup
+    "degraded",  # the backup cannot be reached
+    "state_full",  # the state file cannot be written: writes to new places and flushes wait
+    "resyncing",  # stale regions are being sent to the backup
+    "restoring",  # regions are lost; everything is served
+    "in_doubt",  # lost regions that only the live backup may fill
+    "in_sync",  # the primary and the backup hold everything
+    "closed",  # defined, but no LIO backstore has opened it; never a condition beside others
 ]
+"""The most important condition that holds, or ``closed``; the most important one comes first."""
 
 MergeState = Literal["idle", "running", "paused", "done", "failed"]
+ResyncState = Literal["idle", "running", "paused", "waiting"]
+MirrorMode = Literal["sync", "async", "strict"]
 
 
 class RegionCounts(TypedDict):
@@ -37,12 +43,25 @@ class RegionCounts(TypedDict):
     outdated: NotRequired[int]
 
 
+class Condition(TypedDict):
+    """One thing that holds, by the name of a state, and a sentence on what to do about it."""
+
+    name: VolumeState
+    advice: str
+
+
 class PrimaryStatus(TypedDict):
-    """The local disk: its path, one word about it, and why it failed if it did."""
+    """The local disk: its path, one word about it, and why it failed if it did.
+
+    *returned*: the failed disk, or one with its identity, is there again, at *returned_path*, and
+    can be given back with ReplacePrimary.
+    """
 
     path: str
     state: str
     reason: NotRequired[str | None]
+    returned: NotRequired[bool]
+    returned_path: NotRequired[str | None]
 
 
 class BackupStatus(TypedDict):
@@ -73,12 +92,32 @@ class MergeStatus(TypedDict):
     seconds_left: float | None
 
 
+class ResyncStatus(TypedDict):
+    """Sending stale regions to the backup. *reason* says what it waits for, else it is empty."""
+
+    state: ResyncState
+    reason: str | None
+    bytes_left: int
+    rate_bytes_per_second: float
+    seconds_left: float | None
+
+
+class StateFileStatus(TypedDict):
+    """Where the volume's state is kept. *error* is empty, or says why the file cannot be used, or,
+    of a volume that is being served, why it cannot be written just now."""
+
+    path: str
+    error: str | None
+
+
 class VolumeStatus(TypedDict):
     """One volume. Sizes are bytes; *advice* is one sentence that says what to do next.
 
-    A volume in the state ``closed`` has only *volume*, *state* and *advice*, and the sizes where
-    they are known. *counters* are ``reads_from_backup``, ``bytes_read_from_backup``,
-    ``regions_merged`` and so on; more may be added.
+    A volume in the state ``closed`` has only *volume*, *state* and *advice*, the sizes where they
+    are known, and perhaps *state_file*. *conditions* are all that hold, most important first;
+    *state* and *advice* are the first one's. *outdated_extents* are at most 100 pairs of offset
+    and length; ``regions.outdated`` counts them all. *counters* are ``reads_from_backup``,
+    ``bytes_read_from_backup``, ``regions_merged`` and so on; more may be added.
     """
 
     volume: str
@@ -93,13 +132,19 @@ class VolumeStatus(TypedDict):
     snapshot: SnapshotStatus | None
     merge: MergeStatus
     counters: dict[str, int]
+    conditions: NotRequired[list[Condition]]
+    mirror: NotRequired[MirrorMode]
+    outdated_extents: NotRequired[list[tuple[int, int]]]
+    resync: NotRequired[ResyncStatus]
+    state_file: NotRequired[StateFileStatus]
 
 
 class Registry(Protocol):
     """All volumes of this process."""
 
     on_change: Callable[[str, str], None]
-    """Called with (volume, state) whenever a volume's state changes; the service sets it."""
+    """Called with (volume, state) whenever a volume's state, its conditions or their advice change;
+    the service sets it. Calling it once too often does no harm: the service sends only news."""
 
     async def create_volume(
         self,
@@ -109,8 +154,12 @@ class Registry(Protocol):
         backup: str,
         credentials: str | None,
         header_digest: bool,
+        mirror: str = "sync",
     ) -> int:
-        """Define a volume whose bytes are all on *backup*; return its size in bytes."""
+        """Define a volume whose bytes are all on *backup*; return its size in bytes.
+
+        *mirror* is one of ``contract.MIRROR_MODES``.
+        """
         ...
 
     async def delete_volume(self, name: str) -> None:
@@ -147,4 +196,41 @@ class Registry(Protocol):
 
     async def merge_cancel(self, name: str) -> None:
         """Stop the merge; what was merged stays current."""
+        ...
+
+    async def replace_primary(self, name: str, primary: str) -> None:
+        """Put another disk, or the failed one again, under the running volume; it is restored."""
+        ...
+
+    async def declare_lost(self, name: str, *, offset: int, length: int | None, force: bool) -> int:
+        """Count current bytes as lost; return the number of regions. No *length*: to the end.
+
+        Without *force* it refuses (WrongStateError) if stale regions would become outdated.
+        """
+        ...
+
+    async def accept_outdated(self, name: str, *, offset: int, length: int | None) -> int:
+        """Let the backup's older bytes count for what is outdated; return the number of regions."""
+        ...
+
+    async def prepare_snapshot(self, name: str) -> None:
+        """Note that what the backup holds from now on may come back from a snapshot of it.
+
+        To be called before each new snapshot of the backup is taken.
+        """
+        ...
+
+    async def rebuild_state(self, name: str) -> str:
+        """Make the state file anew of a volume that cannot be opened; everything is lost then.
+
+        Returns a few sentences: what was salvaged, and what it costs.
+        """
+        ...
+
+    async def resync_pause(self, name: str) -> None:
+        """Send no stale region to the backup until further notice; they stay stale."""
+        ...
+
+    async def resync_resume(self, name: str) -> None:
+        """Go on with a paused resync."""
         ...

@@ -1,4 +1,4 @@
-"""The service on the bus: it takes calls, checks who calls, answers, and tells state changes.
+"""The service on the bus: it takes calls, checks who calls, answers, and tells what changed.
 
 It runs on the handler's own asyncio loop and never blocks it; every call is one task. The policy
 file lets only root send to the service; the caller's uid is asked of the bus as well, because a
@@ -9,23 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from dbus_fast import Message, MessageFlag, MessageType, NameFlag, RequestNameReply
+from dbus_fast import DBusError, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
 from dbus_fast.aio import MessageBus
 
-from ..errors import RestoreError, ServiceUnavailableError
+from ..errors import RestoreError, ServiceUnavailableError, UnknownVolumeError
 from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from . import bus as message_bus
 from . import contract
 from .errors import encode_error
 from .interface import Manager
+from .introspection import introspect, introspect_volume, introspect_volumes
 from .registry_seam import Registry
+from .volume_object import VolumeObjects
 
 _LOG: Final = logging.getLogger(__name__)
 
 ROOT_ONLY: Final = frozenset({0})
+
+_PROPERTY_CALLS: Final = {"Get": ("ss", "v"), "GetAll": ("s", "a{sv}"), "Set": ("ssv", "")}
+"""The methods of the standard's Properties: signatures of the call and of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that was recognised: the volume it is about, the answer's signature, what to run."""
+
+    volume: str
+    signature: str
+    run: Callable[[], Awaitable[list[Any]]]
 
 
 async def serve(
@@ -37,7 +53,7 @@ async def serve(
     """Offer *registry* on the bus and return the running service.
 
     Args:
-        registry: The volumes; its ``on_change`` becomes the StateChanged signal.
+        registry: The volumes; its ``on_change`` becomes the signals.
         bus_address: Another bus than the system bus, for tests.
         allowed_uids: Who may call.
 
@@ -62,6 +78,8 @@ class Server:
         self._bus = bus
         self._registry = registry
         self._manager = Manager(registry)
+        self._volumes = VolumeObjects(registry)
+        self._states: dict[str, str] = {}
         self._allowed_uids = frozenset(allowed_uids)
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -75,52 +93,107 @@ class Server:
         await message_bus.disconnect(self._bus)
 
     def emit_state_changed(self, name: str, state: str) -> None:
-        """Broadcast that a volume's state is now *state*."""
+        """Broadcast that a volume's state is now *state*, and soon what else is news.
+
+        The engine calls this in the midst of a change: its status is read when that is over.
+        """
         if not self._bus.connected:
             return
-        self._bus.send(
-            Message(
-                message_type=MessageType.SIGNAL,
-                path=DBUS_PATH,
-                interface=DBUS_MANAGER,
-                member=contract.STATE_CHANGED,
-                signature=contract.STATE_CHANGED_SIGNATURE,
-                body=[name, state],
-            )
+        asyncio.get_running_loop().call_soon(self._announce, name, state)
+        if self._states.get(name) != state:
+            self._states[name] = state
+            signal = (DBUS_MANAGER, contract.STATE_CHANGED, contract.STATE_CHANGED_SIGNATURE)
+            self._broadcast(DBUS_PATH, signal, [name, state])
+
+    def _announce(self, name: str, state: str) -> None:
+        news = self._volumes.news(name, state)
+        if news is not None and self._bus.connected:
+            members = (contract.PROPERTIES_CHANGED, contract.PROPERTIES_CHANGED_SIGNATURE)
+            body = [contract.VOLUME_INTERFACE, *news]
+            self._broadcast(contract.volume_path(name), (contract.PROPERTIES, *members), body)
+
+    def _broadcast(self, path: str, signal: tuple[str, str, str], body: list[Any]) -> None:
+        interface, member, signature = signal
+        message = Message(
+            message_type=MessageType.SIGNAL,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
         )
+        self._bus.send(message)
 
     def handle_message(self, message: Message) -> Message | bool:
         """Take the message if it is a call of ours, else leave it to the library's defaults."""
         if message.message_type is not MessageType.METHOD_CALL:
             return False
-        if message.interface == contract.INTROSPECTABLE and message.member == "Introspect":
-            xml = contract.introspect(message.path or "")
-            return Message.new_method_return(message, "s", [xml]) if xml else False
-        if message.path != DBUS_PATH or message.interface not in (None, DBUS_MANAGER):
-            return False
-        method = contract.METHODS.get(message.member or "")
-        if method is None or method.in_signature != message.signature:
-            return False  # the library answers UnknownMethod
-        task = asyncio.get_running_loop().create_task(self._answer(message, method))
+        path, interface = message.path or "", message.interface
+        if interface == contract.INTROSPECTABLE and message.member == "Introspect":
+            xml = introspect(path)
+            if xml is not None:
+                return Message.new_method_return(message, "s", [xml])
+            call = self._introspection(path)
+        elif path == DBUS_PATH and interface in (None, DBUS_MANAGER):
+            call = self._manager_call(message)
+        elif interface in (None, contract.PROPERTIES):
+            call = self._property_call(message)
+        else:
+            call = None
+        if call is None:
+            return False  # the library answers UnknownMethod or the like
+        task = asyncio.get_running_loop().create_task(self._answer(message, call))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return True
 
-    async def _answer(self, message: Message, method: contract.Method) -> None:
-        reply = await self._reply(message, method)
+    def _manager_call(self, message: Message) -> _Call | None:
+        method = contract.METHODS.get(message.member or "")
+        if method is None or method.in_signature != message.signature:
+            return None
+        name = str(message.body[0]) if method.arguments else "-"
+        run = partial(self._manager.call, method.member, message.body)
+        return _Call(name, method.result, run)
+
+    def _property_call(self, message: Message) -> _Call | None:
+        member, name = message.member or "", contract.volume_name(message.path or "")
+        expected, signature = _PROPERTY_CALLS.get(member, (None, ""))
+        if name is None or expected != message.signature:
+            return None
+        return _Call(name, signature, partial(self._volumes.call, name, member, message.body))
+
+    def _introspection(self, path: str) -> _Call | None:
+        """Introspect what tells which volumes there are: not for everybody."""
+        name = contract.volume_name(path)
+        if name is None and path != contract.VOLUMES_PATH:
+            return None
+
+        async def run() -> list[Any]:
+            names = self._registry.list_volumes()
+            if name is None:
+                return [introspect_volumes(names)]
+            if name not in names:
+                raise UnknownVolumeError(name)
+            return [introspect_volume()]
+
+        return _Call(name or "-", "s", run)
+
+    async def _answer(self, message: Message, call: _Call) -> None:
+        reply = await self._reply(message, call)
         if not message.flags & MessageFlag.NO_REPLY_EXPECTED and self._bus.connected:
             await self._bus.send(reply)
 
-    async def _reply(self, message: Message, method: contract.Method) -> Message:
+    async def _reply(self, message: Message, call: _Call) -> Message:
         try:
             if not await self._is_allowed(message.sender or ""):
                 return Message.new_error(
                     message, contract.ACCESS_DENIED, "Only root may use tcmu-restore."
                 )
-            body = await self._manager.call(method.member, message.body)
-            return Message.new_method_return(message, method.result, body)
+            return Message.new_method_return(message, call.signature, await call.run())
+        except DBusError as error:  # the caller misuses the protocol
+            return Message.new_error(message, error.type, error.text)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
-            self._log(method.member, message.body, error)
+            self._log(message.member, call.volume, error)
             return Message.new_error(message, *encode_error(error))
 
     async def _is_allowed(self, sender: str) -> bool:
@@ -139,8 +212,7 @@ class Server:
         return reply.body[0] in self._allowed_uids
 
     @staticmethod
-    def _log(member: str, arguments: list[Any], error: Exception) -> None:
-        name = arguments[0] if arguments else "-"
+    def _log(member: str | None, name: str, error: Exception) -> None:
         if isinstance(error, RestoreError):
             _LOG.info("%s %s: refused: %s", member, name, error)
         else:

@@ -77,6 +77,18 @@ def check_unused(path: str) -> None:
     os.close(open_disk(path, read_only=True).descriptor)
 
 
+def identity_of(path: str) -> str | None:
+    """Return the identity of the block device at *path* without opening it; None if there is none.
+
+    The same as ``SourceGeometry.identity`` of the opened disk.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return _device_identity(status.st_rdev) if stat.S_ISBLK(status.st_mode) else None
+
+
 def reason_of(error: OSError) -> str:
     """Return the error for a person, with its number: ``Input/output error (EIO)``."""
     code = error.errno

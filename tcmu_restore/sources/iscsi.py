@@ -57,6 +57,8 @@ class IscsiStore(BlockStore):
             then takes over the sessions of an earlier one, whose commands the target ends first.
             None never takes over.
         on_change: called from the loop with ``is_reachable`` when it has changed.
+        on_epoch: called with each new epoch (see ``base``) before any answer of that epoch is
+            passed on; not from within a call of this object.
 
     Raises:
         BadSettingError: *initiator* is not an iSCSI name.
@@ -94,6 +96,7 @@ class IscsiStore(BlockStore):
         read_only: bool = False,
         instance: str | None = None,
         on_change: Callable[[bool], None] | None = None,
+        on_epoch: Callable[[int], None] | None = None,
     ) -> None:
         if not _INITIATOR.fullmatch(initiator):
             raise BadSettingError("initiator", initiator, "it is not an iSCSI name (iqn.…)")
@@ -111,6 +114,8 @@ class IscsiStore(BlockStore):
         """Why the LUN is unreachable; None while it is reachable."""
         options = options or IscsiOptions()
         self._queue = CommandQueue(self._name, options, self._unreachable)
+        if on_epoch is not None:
+            self._queue.on_epoch = on_epoch
         self._on_end = self._queue.on_command_end  # bound once, not per command
         self._links = [
             IscsiLink(self, url, settings, options)
@@ -324,7 +329,7 @@ class IscsiStore(BlockStore):
         """Use *session* no more. Called by the links."""
         if session in self._queue.sessions:
             self._queue.sessions.remove(session)
-            self._queue.epoch += 1
+            self._queue.begin_epoch()
             self._queue.statistics.session_losses += 1
         self.last_error = error
         self._update()

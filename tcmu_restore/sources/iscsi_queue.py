@@ -48,6 +48,7 @@ class CommandQueue:
         "_waiting",
         "epoch",
         "is_usable",
+        "on_epoch",
         "sessions",
         "statistics",
     )
@@ -66,7 +67,14 @@ class CommandQueue:
         self.is_usable = False
         """Whether new commands have a chance; set with ``resume`` and ``stop``."""
         self.epoch = 0
+        self.on_epoch: Callable[[int], None] = lambda epoch: None
+        """Told of a new epoch before any answer of that epoch is passed on."""
         self.statistics = SourceStatistics()
+
+    def begin_epoch(self) -> None:
+        """The peer may have forgotten what it had not flushed."""
+        self.epoch += 1
+        self.on_epoch(self.epoch)
 
     def resume(self) -> None:
         """Take commands from now on."""
@@ -131,7 +139,7 @@ class CommandQueue:
         """Retry, replace or fail *command*, or return True if *outcome* does no harm."""
         verdict = judge(outcome)
         if scsi.is_reset(outcome):
-            self.epoch += 1
+            self.begin_epoch()
         if verdict is Verdict.GOOD:
             return True
         if verdict is Verdict.UNSUPPORTED:

@@ -28,6 +28,8 @@ class CommandLine:
     terminal: io.StringIO
     slept: list[float] = field(default_factory=list)
     on_sleep: type[BaseException] | None = None
+    answer: str | None = None
+    slow_seconds: float = 60.0
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -40,8 +42,11 @@ class CommandLine:
             sleep=self.sleep,
             load_storage_object_class=lambda: self.lio and self.lio.storage_object_class,
             make_console=lambda: Console(file=self.terminal, width=100),
+            slow_seconds=self.slow_seconds,
         )
         err = io.StringIO()
         with contextlib.redirect_stderr(err):
-            result = CliRunner().invoke(cli, arguments, obj=context, catch_exceptions=False)
+            result = CliRunner().invoke(
+                cli, arguments, input=self.answer, obj=context, catch_exceptions=False
+            )
         return Outcome(result.exit_code, result.output + self.terminal.getvalue(), err.getvalue())

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 
+from tcmu_restore.cli import condition
 from tcmu_restore.cli import status_text as text
 from tcmu_restore.service.registry_seam import VolumeStatus
-from tests.service.fake_registry import make_status
+from tests.service.fake_registry import RESYNC, conditions, make_status
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,112 @@ def test_failed_primary_says_why() -> None:
 def test_closed_volume_has_little_to_say() -> None:
     closed = cast(VolumeStatus, {"volume": "a", "state": "closed", "advice": "Serve it."})
     assert text.status_lines(closed) == ["  volume  a", "   state  closed", "", "Serve it."]
+
+
+# --- conditions and what to do next ---------------------------------------------------------
+
+
+def test_every_condition_stands_in_the_state_row_and_has_its_own_advice() -> None:
+    status = volume(state="in_doubt", conditions=conditions("degraded", "in_doubt"))
+    assert dict(text.status_rows(status))["state"] == "degraded, in doubt"
+    assert condition.next_steps(status) == [
+        "degraded: What to do when degraded.",
+        "in doubt: What to do when in_doubt.",
+    ]
+
+
+def test_only_condition_needs_no_name_before_its_advice() -> None:
+    status = volume(conditions=conditions("in_sync"))
+    assert condition.next_steps(status) == ["What to do when in_sync."]
+
+
+def test_condition_without_advice_is_not_a_step() -> None:
+    silent = [{"name": "degraded", "advice": "Look."}, {"name": "restoring", "advice": ""}]
+    assert condition.next_steps(volume(conditions=silent)) == ["Look."]
+    assert condition.next_steps(volume(conditions=silent[1:])) == []
+
+
+def test_service_that_knows_one_state_only_is_understood() -> None:
+    status = volume()
+    assert "conditions" not in status
+    assert condition.next_steps(status) == [status["advice"]]
+
+
+def test_returned_disk_comes_with_the_command_to_type() -> None:
+    primary = {"path": "/dev/my disk", "state": "failed", "reason": "EIO", "returned": True}
+    status = volume(primary=primary, conditions=conditions("diskless"))
+    assert dict(text.status_rows(status))["primary"] == "/dev/my disk (failed: EIO; it is back)"
+    assert condition.next_steps(status)[-1] == (
+        "The failed disk is back. Give it to the volume again with: "
+        "tcmu-restore replace-primary a --primary '/dev/my disk'"
+    )
+    steps = condition.next_steps(status, replace_command="replace_primary")
+    assert steps[-1].endswith("with: replace_primary '/dev/my disk'")
+    primary["returned_path"] = "/dev/other"
+    assert condition.next_steps(status)[-1].endswith("--primary /dev/other")
+    primary["returned"] = False
+    assert len(condition.next_steps(status)) == 1
+
+
+def test_outdated_extents_are_shown_as_far_as_there_is_room() -> None:
+    extents = [[4096 * index, 4096] for index in range(3)]
+    rows = dict(text.status_rows(volume(outdated_extents=extents)))
+    shown = "4 KiB at offset 0; 4 KiB at offset 4096; 4 KiB at offset 8192"
+    assert rows["outdated"] == shown
+    rows = dict(text.status_rows(volume(outdated_extents=[*extents, [65536, 1]])))
+    assert rows["outdated"] == f"{shown}; and more"
+    assert "outdated" not in dict(text.status_rows(volume(outdated_extents=[])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "running, 12 MiB left, 3 MiB/s, 4 s left"),
+        ({"seconds_left": None}, "running, 12 MiB left, 3 MiB/s, time left unknown"),
+        ({"state": "paused"}, "paused, 12 MiB left"),
+        ({"state": "waiting", "reason": "no route"}, "waiting, 12 MiB left, no route"),
+        ({"state": "idle"}, None),
+    ],
+)
+def test_resync_shows_what_is_left_unless_it_is_idle(
+    changes: dict[str, Any], words: str | None
+) -> None:
+    assert dict(text.status_rows(volume(resync=RESYNC | changes))).get("resync") == words
+
+
+def test_mirror_mode_stands_beside_the_backup() -> None:
+    status = volume(mirror="strict")
+    backup = "iscsi://backup/iqn.a/0"
+    assert dict(text.status_rows(status))["backup"] == (
+        f"{backup} (reachable, 0.5 ms, mirror strict)"
+    )
+    status["backup"].update({"reachable": False, "reason": "no route"})
+    assert dict(text.status_rows(status))["backup"] == (
+        f"{backup} (not reachable: no route, mirror strict)"
+    )
+
+
+def test_damaged_state_file_is_shown_with_the_way_out() -> None:
+    state_file = {"path": "/s/a.db", "error": "a bad page"}
+    closed = {"volume": "a", "state": "closed", "advice": "Look.", "state_file": state_file}
+    status = cast(VolumeStatus, closed)
+    assert text.status_lines(status) == [
+        "  volume  a",
+        "   state  closed",
+        " kept in  /s/a.db (a bad page)",
+        "",
+        "Look.",
+        "The state file cannot be used. Make it anew, at the cost that it says, with: "
+        "tcmu-restore state rebuild a",
+    ]
+    status["advice"] = "Run: tcmu-restore state rebuild a"
+    assert text.status_lines(status)[-1] == "Run: tcmu-restore state rebuild a"
+    state_file["error"] = ""
+    assert len(text.status_lines(status)) == 4
+
+
+def test_state_file_that_cannot_be_written_just_now_is_not_to_be_made_anew() -> None:
+    state_file = {"path": "/s/a.db", "error": "no space"}
+    status = volume(state_file=state_file, conditions=conditions("state_full", "restoring"))
+    assert dict(text.status_rows(status))["kept in"] == "/s/a.db (no space)"
+    assert "rebuild" not in " ".join(condition.next_steps(status))

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from tcmu_restore.errors import VolumeInUseError
+from tcmu_restore.errors import StateCorruptError, VolumeInUseError
 from tests.cli.command_line import CommandLine
 from tests.cli.fake_lio import FakeLio
-from tests.service.fake_registry import SIZE, FakeRegistry, make_status
+from tests.service.fake_registry import SIZE, FakeRegistry, conditions, make_status
 from tests.service.private_bus import service_thread
 
 CREATE = ("create", "vol0", "--primary", "/dev/p", "--backup", "iscsi://b/iqn.a/0")
@@ -23,13 +24,15 @@ CREATE = ("create", "vol0", "--primary", "/dev/p", "--backup", "iscsi://b/iqn.a/
 def test_create_defines_the_volume_makes_its_backstore_and_says_what_is_next(
     command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
 ) -> None:
-    outcome = command_line(*CREATE, "--credentials", "/etc/c", "--header-digest")
+    options = ("--credentials", "/etc/c", "--header-digest", "--mirror", "async")
+    outcome = command_line(*CREATE, *options)
     assert outcome.status == 0, outcome
     assert registry.settings["vol0"] == {
         "primary": "/dev/p",
         "backup": "iscsi://b/iqn.a/0",
         "credentials": "/etc/c",
         "header_digest": True,
+        "mirror": "async",
     }
     made = lio.objects["vol0"]
     assert made.parameters == {
@@ -112,6 +115,15 @@ def test_create_twice_is_refused(command_line: CommandLine) -> None:
     assert "exists already" in outcome.out + outcome.err
 
 
+def test_create_mirrors_in_step_unless_told_otherwise(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    assert command_line(*CREATE).status == 0
+    assert registry.settings["vol0"]["mirror"] == "sync"
+    assert command_line("create", "v", *CREATE[2:], "--mirror", "lazy").status == 2
+    assert "v" not in registry.volumes
+
+
 def test_create_without_a_backup_is_a_usage_error(command_line: CommandLine) -> None:
     assert command_line("create", "vol0", "--primary", "/dev/p").status == 2
 
@@ -122,6 +134,11 @@ def test_delete_list_attach_and_detach(command_line: CommandLine, registry: Fake
     attached = command_line("attach-snapshot", "a", "/dev/s", "--credentials", "/f")
     assert attached.out == "Attached. Copy it with: tcmu-restore merge start a --wait\n"
     assert ("attach", "a", "/dev/s", "/f") in registry.calls
+    assert command_line("prepare-snapshot", "a").out == (
+        "Take the snapshot on the backup host now. Then use it with:\n"
+        "tcmu-restore attach-snapshot a SNAPSHOT\n"
+    )
+    assert registry.calls[-1] == ("prepare_snapshot", "a")
     assert command_line("detach-snapshot", "a").status == 0
     assert registry.volumes["a"]["snapshot"] is None
     assert command_line("delete", "a").status == 0
@@ -140,13 +157,70 @@ def test_status_of_one_volume_fits_one_screen_and_ends_with_the_advice(
     assert "iscsi://backup/iqn.a/0 (reachable, 0.5 ms)" in outcome.out
 
 
+def test_status_shows_every_condition_and_the_command_that_gives_a_disk_back(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    path = f"/dev/disk/by-id/{'x' * 60}"
+    registry.volumes["a"] = make_status(
+        "a",
+        state="outdated",
+        conditions=conditions("outdated", "diskless", "resyncing", "restoring", "in_doubt"),
+        primary={"path": path, "state": "failed", "reason": "EIO", "returned": True},
+        outdated_extents=[[0, 4096]],
+        resync={
+            "state": "paused",
+            "reason": "",
+            "bytes_left": 4096,
+            "rate_bytes_per_second": 0,
+            "seconds_left": None,
+        },
+        mirror="async",
+    )
+    lines = command_line("status", "a").out.splitlines()
+    assert len(lines) < 24
+    assert lines[-1].endswith(f"tcmu-restore replace-primary a --primary {path}")  # on one line
+    assert "diskless: What to do when diskless." in lines
+    words = [line.split() for line in lines]
+    assert ["state", "outdated,", "diskless,", "resyncing,", "restoring,", "in", "doubt"] in words
+    assert ["resync", "paused,", "4", "KiB", "left"] in words
+
+
 def test_status_of_all_volumes_is_a_table(
     command_line: CommandLine, registry: FakeRegistry
 ) -> None:
-    registry.volumes = {"a": make_status("a"), "b": make_status("b", state="in_sync")}
+    several = make_status("a", conditions=conditions("degraded", "restoring"))
+    registry.volumes = {"a": several, "b": make_status("b", state="in_sync")}
     lines = command_line("status").out.splitlines()
-    assert any("a" in line and "restoring" in line for line in lines)
+    assert any("a" in line and "degraded, restoring" in line for line in lines)
     assert any("b" in line and "in sync" in line for line in lines)
+
+
+def test_status_of_all_volumes_is_not_hidden_by_one_whose_files_are_damaged(
+    command_line: CommandLine, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.volumes = {"a": make_status("a"), "b": make_status("b")}
+    damage = StateCorruptError("/s/b.db", "a bad page")
+
+    def status(name: str) -> dict[str, Any]:
+        if name == "b":
+            raise damage
+        return registry.volumes[name]
+
+    monkeypatch.setattr(registry, "status", status)
+    listed = json.loads(command_line("status", "--json").out)
+    assert listed[1] == {"volume": "b", "state": "closed", "advice": str(damage)}
+    outcome = command_line("status")
+    assert outcome.status == 0
+    assert any("b" in line and "closed" in line for line in outcome.out.splitlines())
+    assert command_line("status", "b").status == 5
+
+
+def test_status_of_all_volumes_stops_at_what_is_no_matter_of_files(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes = {"a": make_status("a")}
+    registry.failures["status"] = ZeroDivisionError()
+    assert command_line("status").status == 1
 
 
 def test_status_of_a_closed_volume_is_short(
@@ -222,5 +296,7 @@ def test_install_handler_prints_what_was_done(
     monkeypatch.setattr(tcmu_restore.handler, "install", install, raising=False)
     monkeypatch.setitem(sys.modules, install.__name__, install)
     folder = str(tmp_path)
-    assert command_line("install-handler", "--directory", folder).out == f"installed {folder}\n"
+    outcome = command_line("install-handler", "--directory", folder)
+    assert (outcome.out + outcome.err).startswith("Building the handler; ")
+    assert outcome.out.endswith(f"installed {folder}\n")
     assert command_line("uninstall-handler").out == "removed None\n"

@@ -118,7 +118,7 @@ def test_backup_away_makes_regions_stale_and_resync_brings_them() -> None:
     driver.run(volume.write(Extent(REGION, REGION), buffers_of(b"a" * REGION)))
     assert list(volume.state.overwrite_map.sets.stale) == [1]
     driver.failures.clear()
-    extent = plan_resync_step(volume.state, 1 << 20)
+    extent = plan_resync_step(volume.state, 0, 1 << 20)
     assert extent == Extent(REGION, REGION)
     driver.run(volume.resync_step(extent))
     assert not volume.state.overwrite_map.sets.stale
@@ -178,7 +178,7 @@ def test_stale_region_that_is_lost_is_outdated_and_never_served() -> None:
     driver.failures[Write, Leg.BACKUP] = AWAY
     driver.run(volume.write(Extent(0, REGION), buffers_of(b"s" * REGION)))
     driver.failures.clear()
-    volume.declare_lost(BitMap64([0]))
+    volume.state.lose(BitMap64([0]))
     with pytest.raises(LostRegionError):  # LOSS-3
         read(volume, driver, 0, 512)
     with pytest.raises(LostRegionError):

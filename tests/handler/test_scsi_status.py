@@ -38,7 +38,7 @@ def test_there_are_leaves() -> None:
         (errors.SourceReadError("p", "EIO"), Status.READ_ERROR),
         (errors.SourceWriteError("p", "EIO"), Status.WRITE_ERROR),
         (errors.SourceFlushError("p", "EIO"), Status.WRITE_ERROR),
-        (errors.StateWriteError("s", "full"), Status.WRITE_ERROR),
+        (errors.StateWriteError("s", "full"), Status.BUSY),
         (errors.MiscompareError(7), Status.MISCOMPARE),
         (errors.OutOfRangeError(0, 1, 0), Status.OUT_OF_RANGE),
         (errors.FencedError("v", "map"), Status.HARDWARE_ERROR),

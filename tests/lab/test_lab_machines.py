@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -13,6 +14,10 @@ from vagrant.machine import Machine
 pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def average_ping_ms(machine: Machine, address: str) -> float:
@@ -164,9 +169,25 @@ def test_reboot_keeps_root_disks_and_exports(lab: Lab, export: str) -> None:
     log_out(lab.primary, address, export)
 
 
-def test_power_cut_keeps_what_was_flushed(lab: Lab) -> None:
-    lab.initiator.run("echo yes >/root/kept-over-cut; sync")
-    lab.initiator.power_cut()
-    assert not lab.initiator.is_running
-    lab.initiator.start()
-    assert lab.initiator.run("cat /root/kept-over-cut") == "yes\n"
+def test_power_cut_keeps_what_was_flushed_and_no_more(lab: Lab) -> None:
+    """Of the root disk, and of a disk with a volatile cache, which loses the rest."""
+    machine, blocks = lab.initiator, 256
+    disk = machine.add_disk("forgetful", 4 * MIB, volatile=True)
+    write = "head -c {} /dev/zero | tr '\\0' {} | dd of={} bs=4k oflag=direct iflag=fullblock {}"
+    machine.run(
+        "echo yes >/root/kept-over-cut; sync\n"
+        f"{write.format(blocks * 4096, 'a', disk, 'conv=fsync')}\n"
+        f"grep -q 'write back' /sys/block/$(basename $(readlink {disk}))/queue/write_cache\n"
+        f"{write.format(blocks * 2048, 'b', disk, '')}"
+    )
+    assert machine.volatile_disk("forgetful").cached_size == blocks * 2048
+    machine.power_cut()
+    assert not machine.is_running
+    machine.start()
+    assert machine.run("cat /root/kept-over-cut") == "yes\n"
+    content = machine.disk_file("forgetful").read_bytes()[: blocks * 4096]
+    assert machine.run(f"head -c {blocks * 4096} {disk} | sha256sum").split()[0] == digest(content)
+    unflushed, flushed = content[: blocks * 2048], content[blocks * 2048 :]
+    assert set(flushed) == {ord("a")}
+    assert set(unflushed) == {ord("a"), ord("b")}, "all was kept, or all was lost"
+    machine.discard_disk("forgetful")

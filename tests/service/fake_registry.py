@@ -11,6 +11,14 @@ from tcmu_restore.units import GiB, KiB, MiB
 SIZE = 1 * GiB
 RATE = 100 * MiB
 
+RESYNC = {
+    "state": "running",
+    "reason": "",
+    "bytes_left": 12 * MiB,
+    "rate_bytes_per_second": 3 * MiB,
+    "seconds_left": 4.0,
+}
+
 
 def make_status(name: str, **changes: Any) -> dict[str, Any]:
     """Return the status of a volume that has just lost everything."""
@@ -54,6 +62,11 @@ def make_status(name: str, **changes: Any) -> dict[str, Any]:
     return status | changes
 
 
+def conditions(*names: str) -> list[dict[str, str]]:
+    """Return conditions, most important first, each with an advice of its own."""
+    return [{"name": name, "advice": f"What to do when {name}."} for name in names]
+
+
 class FakeRegistry:
     """Volumes are their statuses. ``failures`` raises for a verb, ``merge_steps`` moves a merge.
 
@@ -86,6 +99,7 @@ class FakeRegistry:
         backup: str,
         credentials: str | None,
         header_digest: bool,
+        mirror: str = "sync",
     ) -> int:
         self._enter("create", name)
         if name in self.volumes:
@@ -96,6 +110,7 @@ class FakeRegistry:
             "backup": backup,
             "credentials": credentials,
             "header_digest": header_digest,
+            "mirror": mirror,
         }
         return SIZE
 
@@ -129,7 +144,6 @@ class FakeRegistry:
         if status["snapshot"] is None:
             raise WrongStateError(name, "merge", "no snapshot is attached")
         status["merge"] |= {"state": "running", "bytes_total": SIZE}
-        self.on_change(name, "restoring")
 
     async def merge_pause(self, name: str) -> None:
         self._enter("merge_pause", name)
@@ -142,3 +156,47 @@ class FakeRegistry:
     async def merge_cancel(self, name: str) -> None:
         self._enter("merge_cancel", name)
         self._find(name)["merge"]["state"] = "idle"
+
+    async def replace_primary(self, name: str, primary: str) -> None:
+        self._enter("replace_primary", name, primary)
+        self._find(name)["primary"] = {"path": primary, "state": "ok", "returned": False}
+
+    async def declare_lost(self, name: str, *, offset: int, length: int | None, force: bool) -> int:
+        self._enter("declare_lost", name, str(offset), str(length), str(force))
+        status = self._find(name)
+        if status["regions"]["stale"] and not force:
+            raise WrongStateError(name, "declare bytes lost", "some of them are stale")
+        return self._regions(status, offset, length)
+
+    async def accept_outdated(self, name: str, *, offset: int, length: int | None) -> int:
+        self._enter("accept_outdated", name, str(offset), str(length))
+        status = self._find(name)
+        end = SIZE if length is None else offset + length
+        extents = status.get("outdated_extents", [])
+        inside = [extent for extent in extents if offset <= extent[0] < end]
+        status["outdated_extents"] = [extent for extent in extents if extent not in inside]
+        count = sum(length for _, length in inside) // status["region_size"]
+        status["regions"]["outdated"] = status["regions"].get("outdated", 0) - count
+        return int(count)
+
+    async def prepare_snapshot(self, name: str) -> None:
+        self._enter("prepare_snapshot", name)
+        self._find(name)
+
+    async def rebuild_state(self, name: str) -> str:
+        self._enter("rebuild_state", name)
+        self._find(name)
+        return "The counters were salvaged. All regions are fetched from the backup again."
+
+    async def resync_pause(self, name: str) -> None:
+        self._enter("resync_pause", name)
+        self._find(name)["resync"]["state"] = "paused"
+
+    async def resync_resume(self, name: str) -> None:
+        self._enter("resync_resume", name)
+        self._find(name)["resync"]["state"] = "running"
+
+    @staticmethod
+    def _regions(status: dict[str, Any], offset: int, length: int | None) -> int:
+        size = (SIZE if length is None else offset + length) - offset
+        return int(size // status["region_size"])

@@ -20,7 +20,7 @@ from tcmu_restore.options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from tcmu_restore.service import bus as message_bus
 from tcmu_restore.service.contract import ACCESS_DENIED, INTERNAL_ERROR, METHODS
 from tcmu_restore.service.server import serve
-from tests.service.fake_registry import SIZE, FakeRegistry, make_status
+from tests.service.fake_registry import RESYNC, SIZE, FakeRegistry, make_status
 
 Session = Callable[[MessageBus], Awaitable[None]]
 
@@ -70,6 +70,7 @@ def test_create_volume_passes_settings_and_returns_size(bus_address: str) -> Non
         settings = SETTINGS | {
             "credentials": Variant("s", "/etc/secret"),
             "header_digest": Variant("b", value=True),
+            "mirror": Variant("s", "strict"),
         }
         reply = await call(bus, "CreateVolume", "vol0", settings)
         assert (reply.signature, reply.body) == ("t", [SIZE])
@@ -80,7 +81,18 @@ def test_create_volume_passes_settings_and_returns_size(bus_address: str) -> Non
         "backup": "iscsi://b/iqn.a/0",
         "credentials": "/etc/secret",
         "header_digest": True,
+        "mirror": "strict",
     }
+
+
+def test_create_volume_without_mirror_mirrors_in_step(bus_address: str) -> None:
+    registry = FakeRegistry()
+
+    async def session(bus: MessageBus) -> None:
+        await call(bus, "CreateVolume", "vol0", SETTINGS)
+
+    run(registry, bus_address, session)
+    assert registry.settings["vol0"]["mirror"] == "sync"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +102,7 @@ def test_create_volume_passes_settings_and_returns_size(bus_address: str) -> Non
         (SETTINGS | {"colour": Variant("s", "x")}, "there is no such setting"),
         ({"primary": Variant("s", "/dev/p")}, "backup= cannot be used: it is required"),
         (SETTINGS | {"primary": Variant("s", "")}, "primary= cannot be used: it is required"),
+        (SETTINGS | {"mirror": Variant("s", "x")}, "it must be one of sync, async, strict"),
     ],
 )
 def test_create_volume_with_bad_setting_is_refused(
@@ -120,27 +133,114 @@ def test_status_and_list_answer_what_the_registry_says(bus_address: str) -> None
 
 def test_every_verb_reaches_the_registry(bus_address: str) -> None:
     registry = FakeRegistry()
-    registry.volumes = {"a": make_status("a")}
+    registry.volumes = {"a": make_status("a", resync=dict(RESYNC))}
 
     async def session(bus: MessageBus) -> None:
         settings = {"credentials": Variant("s", "/f")}
         replies = [await call(bus, "AttachSnapshot", "a", "/dev/s", settings)]
-        verbs = ("MergeStart", "MergePause", "MergeResume", "MergeCancel")
-        replies += [
-            await call(bus, member, "a") for member in (*verbs, "DetachSnapshot", "DeleteVolume")
-        ]
+        replies.append(await call(bus, "ReplacePrimary", "a", "/dev/q"))
+        verbs = ("MergeStart", "MergePause", "MergeResume", "MergeCancel", "PrepareSnapshot")
+        more = ("ResyncPause", "ResyncResume", "DetachSnapshot", "DeleteVolume")
+        replies += [await call(bus, member, "a") for member in (*verbs, *more)]
         assert {reply.message_type for reply in replies} == {MessageType.METHOD_RETURN}
 
     run(registry, bus_address, session)
     assert registry.calls == [
         ("attach", "a", "/dev/s", "/f"),
+        ("replace_primary", "a", "/dev/q"),
         ("merge_start", "a"),
         ("merge_pause", "a"),
         ("merge_resume", "a"),
         ("merge_cancel", "a"),
+        ("prepare_snapshot", "a"),
+        ("resync_pause", "a"),
+        ("resync_resume", "a"),
         ("detach", "a"),
         ("delete", "a"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("member", "settings", "noted"),
+    [
+        ("DeclareLost", {}, ("declare_lost", "a", "0", "None", "False")),
+        (
+            "DeclareLost",
+            {
+                "offset": Variant("t", 4096),
+                "length": Variant("t", 8192),
+                "force": Variant("b", value=True),
+            },
+            ("declare_lost", "a", "4096", "8192", "True"),
+        ),
+        ("AcceptOutdated", {}, ("accept_outdated", "a", "0", "None")),
+        (
+            "AcceptOutdated",
+            {"offset": Variant("t", 4096), "length": Variant("t", 4096)},
+            ("accept_outdated", "a", "4096", "4096"),
+        ),
+    ],
+)
+def test_extent_reaches_the_registry_and_the_number_of_regions_comes_back(
+    bus_address: str, member: str, settings: dict[str, Variant], noted: tuple[str, ...]
+) -> None:
+    registry = FakeRegistry()
+    registry.volumes["a"] = make_status("a", outdated_extents=[[4096, 4096]])
+    registry.volumes["a"]["regions"]["outdated"] = 1
+    expected = {"declare_lost": SIZE // 4096 if not settings else 2, "accept_outdated": 1}
+
+    async def session(bus: MessageBus) -> None:
+        reply = await call(bus, member, "a", settings)
+        assert (reply.signature, reply.body) == ("t", [expected[noted[0]]])
+
+    run(registry, bus_address, session)
+    assert registry.calls == [noted]
+
+
+@pytest.mark.parametrize(
+    ("member", "settings", "sentence"),
+    [
+        ("DeclareLost", {"length": Variant("t", 0)}, "length=0 cannot be used: it must be at"),
+        ("AcceptOutdated", {"length": Variant("t", 0)}, "length=0 cannot be used: it must be at"),
+        ("DeclareLost", {"offset": Variant("i", 1)}, "it must be a number of bytes"),
+        ("AcceptOutdated", {"force": Variant("b", value=True)}, "there is no such setting"),
+    ],
+)
+def test_extent_that_is_none_is_refused(
+    bus_address: str, member: str, settings: dict[str, Variant], sentence: str
+) -> None:
+    registry = FakeRegistry()
+
+    async def session(bus: MessageBus) -> None:
+        reply = await call(bus, member, "a", settings)
+        assert reply.error_name == "org.tcmu_restore.Error.BadSetting"
+        assert sentence in reply.body[0]
+
+    run(registry, bus_address, session)
+    assert registry.calls == []
+
+
+def test_rebuild_state_answers_what_was_salvaged(bus_address: str) -> None:
+    registry = FakeRegistry()
+    registry.volumes["a"] = make_status("a")
+
+    async def session(bus: MessageBus) -> None:
+        reply = await call(bus, "RebuildState", "a")
+        assert reply.signature == "s"
+        assert reply.body[0].startswith("The counters were salvaged.")
+
+    run(registry, bus_address, session)
+
+
+def test_replace_primary_by_nothing_is_refused(bus_address: str) -> None:
+    registry = FakeRegistry()
+
+    async def session(bus: MessageBus) -> None:
+        reply = await call(bus, "ReplacePrimary", "a", "")
+        assert "primary= cannot be used: it is required" in reply.body[0]
+
+    run(registry, bus_address, session)
+    assert registry.calls == []
 
 
 def test_error_of_ours_becomes_its_name_and_sentence(bus_address: str) -> None:
@@ -270,8 +370,11 @@ def test_introspection_describes_the_contract(
 
     run(FakeRegistry(), bus_address, session)
     root = ElementTree.fromstring(documents[0])
+    signals = {signal.get("name") for signal in root.iter("signal")}
+    assert signals == (set() if child else {"StateChanged"})
+    children = [node.get("name") for node in root.findall("node")]
+    assert children == [child or "volume"]
     if child is not None:
-        assert [node.get("name") for node in root.findall("node")] == [child]
         return
     methods = root.findall(f"interface[@name='{DBUS_MANAGER}']/method")
     signatures = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .stores import UNIT
@@ -44,9 +45,7 @@ class Oracle:
             entry = Entry(data[at : at + UNIT], began, None)
             self.units[unit].append(entry)
             entries.append((unit, entry))
-            for reading in self.readings:
-                if 0 <= unit - reading.first < len(reading.allowed):
-                    reading.allowed[unit - reading.first].add(entry.value)
+            self._widen_readings(unit, {entry.value})
         return entries
 
     def end_write(self, entries: list[tuple[int, Entry]], *, durable: bool) -> None:
@@ -55,6 +54,12 @@ class Oracle:
             entry.ended = ended
             if durable:
                 self._forget_before(unit, entry.began)
+
+    def withdraw(self, entries: list[tuple[int, Entry]]) -> None:
+        """The write was refused: it must not have happened."""
+        for unit, entry in entries:
+            if entry in self.units[unit]:
+                self.units[unit].remove(entry)
 
     def visible(self, unit: int) -> set[bytes]:
         """What a read that begins now may return."""
@@ -71,6 +76,8 @@ class Oracle:
         return reading
 
     def end_read(self, reading: Reading, data: bytes | None) -> None:
+        if reading not in self.readings:
+            return  # a crash came in between
         self.readings.remove(reading)
         if data is None:
             return
@@ -91,22 +98,36 @@ class Oracle:
             e for e in self.units[unit] if e.ended is None or e.ended > began or e.began >= began
         ]
 
-    def crashed(self, content: bytes, unsettled: set[int]) -> None:
+    def accepted(self, unit: int, values: set[bytes]) -> None:
+        """The admin accepts *values*, old as they are; the newest stays right as well."""
+        pending = [e for e in self.units[unit] if e.ended is None]
+        allowed = values | self.visible(unit)
+        at = self.tick()
+        self.units[unit] = [Entry(value, at, at) for value in sorted(allowed)] + pending
+        self._widen_readings(unit, allowed)
+
+    def crashed(self, content: Iterable[bytes | None], unsettled: set[int]) -> None:
         """After a crash each unit holds one of its entries; from now on that one.
 
-        *unsettled* units are served by the backup, which has not flushed them: it may still fall
-        back to any of the others, none of which was promised.
+        None: nobody can read the unit; whatever it may hold, it may hold later. *unsettled* units
+        are served by the backup, which has not flushed them: it may still fall back to any of the
+        others, none of which was promised.
         """
         self.readings.clear()
-        for unit, entries in enumerate(self.units):
-            found = content[unit * UNIT : (unit + 1) * UNIT]
-            allowed = {e.value for e in entries}
-            assert found in allowed, f"unit {unit}: after a crash it holds bytes never promised"
-            values = allowed if unit in unsettled else {found}
-            self.units[unit] = [Entry(value, self.clock, self.clock) for value in values]
+        now = self.tick()
+        for unit, found in enumerate(content):
+            allowed = {e.value for e in self.units[unit]}
+            assert found is None or found in allowed, (
+                f"unit {unit}: after a crash it holds bytes never promised"
+            )
+            values = allowed if found is None or unit in unsettled else {found}
+            self.units[unit] = [Entry(v, now, now) for v in sorted(values)]
 
-    def check_quiet(self, content: bytes, what: str) -> None:
-        """With nothing in flight *content* holds what a reader may see."""
-        for unit in range(len(self.units)):
-            found = content[unit * UNIT : (unit + 1) * UNIT]
-            assert found in self.visible(unit), f"unit {unit}: {what} holds wrong bytes"
+    def check_quiet(self, unit: int, found: bytes, what: str) -> None:
+        """With nothing in flight a unit holds what a reader may see."""
+        assert found in self.visible(unit), f"unit {unit}: {what} holds wrong bytes"
+
+    def _widen_readings(self, unit: int, values: set[bytes]) -> None:
+        for reading in self.readings:
+            if 0 <= unit - reading.first < len(reading.allowed):
+                reading.allowed[unit - reading.first].update(values)

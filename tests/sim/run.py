@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from functools import partial
 from random import Random
 from typing import Any
+
+from pyroaring import BitMap64
 
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.extent import Extent
 from tcmu_restore.core.merge import plan_merge_step
 from tcmu_restore.core.resync import plan_resync_step
+from tcmu_restore.core.volume import Volume
+from tcmu_restore.errors import MiscompareError, RestoreError
 
+from .faults import FAULTS, Faults
 from .oracle import Entry, Oracle, Reading
 from .stores import UNIT
-from .world import REGION, REGIONS, SIZE, World
+from .world import REGION, REGIONS, UNITS, World
 
-UNITS = SIZE // UNIT
+ROUNDS = 4
+STEPS = 80
+"""Steps a round; between two rounds everything is let run to its end and compared."""
+
+RETRIES_MAX = 3
 
 
 class Simulation:
-    """One seed's world, oracle and workload."""
+    """One seed's world, oracle and workload.
+
+    Each step draws from a generator of its own, so a step can be left out and the others stay
+    what they were: that is how a failing seed is made small.
+    """
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.rng = Random(seed)
         self.world = World(self.rng)
         self.oracle = Oracle(bytes(self.world.backup.cached))
+        self.world.on_accept = self.accepted
+        self.faults = Faults(self.world, self.oracle, self.rng)
+        self.enabled = [name for name in FAULTS if self.rng.random() < 0.5]
+        self.trace: list[str] = []
+        self.replacing: Volume | None = None
+        self.preparing: Volume | None = None
 
-    def run(self, rounds: int = 5, steps: int = 60) -> None:
-        for _ in range(rounds):
-            for _ in range(steps):
-                self.step()
-            self.settle()
+    def run(self, keep: Collection[int] | None = None) -> None:
+        for number in range(ROUNDS * STEPS):
+            if keep is None or number in keep:
+                self.rng.seed(self.seed << 16 | number)
+                self.step(number)
+            if number % STEPS == STEPS - 1:
+                self.rng.seed(self.seed << 16 | number | 1 << 15)
+                self.settle()
 
-    def step(self) -> None:
+    def step(self, number: int) -> None:
         rng, world = self.rng, self.world
         roll = rng.random()
-        if roll < 0.006:
-            self.crash()
-        elif roll < 0.02 and world.is_linked:
-            world.cut_link(power_too=rng.random() < 0.5)
-        elif roll < 0.06:
-            world.is_linked = True
-        elif roll < 0.075:
-            world.snapshot = bytes(world.backup.cached)
-        elif roll < 0.35 and len(world.tasks) < 6:
-            self.begin()
+        if roll < 0.06:
+            if self.enabled:
+                name = rng.choice(self.enabled)
+                self.trace.append(f"{number}: {name}")
+                getattr(self.faults, name)()
+        elif roll < 0.1:
+            self.faults.mend()
+        elif roll < 0.36 and len(world.tasks) < 6:
+            self.trace.append(f"{number}: {self.begin()}")
         else:
             ready = world.ready()
             if ready:
@@ -52,74 +75,177 @@ class Simulation:
             else:
                 assert not world.tasks, "deadlock"
 
-    def begin(self) -> None:
-        rng, volume, world = self.rng, self.world.volume, self.world
-        roll = rng.random()
-        if roll < 0.4:
-            self.begin_write()
-        elif roll < 0.6:
-            unit = rng.randrange(UNITS)
-            extent = Extent(unit * UNIT, rng.randrange(1, min(20, UNITS - unit) + 1) * UNIT)
-            memory = bytearray(extent.length)
-            reading = self.oracle.begin_read(extent.offset, extent.length)
-            done = partial(self.read_done, reading, memory)
-            world.start(volume.read(extent, buffers_of(memory)), done)
-        elif roll < 0.75 and world.snapshot is not None:
-            plan = plan_merge_step(volume.state, rng.randrange(REGIONS), 2 * REGION)
-            if plan.step is not None:
-                world.start(volume.merge_step(plan.step), lambda _: None)
-        elif roll < 0.82:
-            extent_or_none = plan_resync_step(volume.state, 2 * REGION)
-            if extent_or_none is not None:
-                world.start(volume.resync_step(extent_or_none), lambda _: None)
-        elif roll < 0.93:
-            world.start(volume.flush(), partial(self.flush_done, self.oracle.tick()))
-        else:
-            world.start(volume.checkpoint(), partial(self.flush_done, self.oracle.tick()))
+    # --- what the host does -----------------------------------------------------------------
 
-    def begin_write(self) -> None:
-        rng, volume = self.rng, self.world.volume
-        unit = rng.randrange(UNITS)
-        extent = Extent(unit * UNIT, rng.randrange(1, min(20, UNITS - unit) + 1) * UNIT)
-        fua = rng.random() < 0.2
-        if rng.random() < 0.15:
-            data = bytes(extent.length)
+    def begin(self) -> str:
+        roll = self.rng.random()
+        for limit, action in (
+            (0.34, self.begin_write),
+            (0.38, self.begin_compare_and_write),
+            (0.56, self.begin_read),
+            (0.68, self.begin_merge),
+            (0.74, self.begin_resync),
+            (0.84, self.begin_flush),
+            (0.93, self.begin_checkpoint),
+            (1.0, self.begin_verb),
+        ):
+            if roll < limit:
+                return f"{action.__name__} {action()}"
+        raise AssertionError
+
+    def extent(self) -> Extent:
+        unit = self.rng.randrange(UNITS)
+        length = self.rng.randrange(1, min(20, UNITS - unit) + 1)
+        if self.rng.random() < 0.3:  # whole regions
+            unit, length = unit - unit % (REGION // UNIT), REGION // UNIT
+        return Extent(unit * UNIT, length * UNIT)
+
+    def begin_write(self) -> Extent:
+        extent = self.extent()
+        fua, zero = self.rng.random() < 0.2, self.rng.random() < 0.15
+        data = bytes(extent.length) if zero else self.rng.randbytes(UNIT) * (extent.length // UNIT)
+        entries = self.oracle.begin_write(extent.offset, data)
+        self.send_write(extent, None if zero else data, entries, fua, RETRIES_MAX)
+        return extent
+
+    def send_write(
+        self,
+        extent: Extent,
+        data: bytes | None,
+        entries: list[tuple[int, Entry]],
+        fua: bool,
+        tries: int,
+    ) -> None:
+        volume = self.world.volume
+        if data is None:
             procedure = volume.zero(extent, fua=fua)
         else:
-            data = rng.randbytes(UNIT) * (extent.length // UNIT)
             procedure = volume.write(extent, buffers_of(data), fua=fua)
-        entries = self.oracle.begin_write(extent.offset, data)
-        self.world.start(procedure, partial(self.write_done, entries, fua))
 
-    def write_done(self, entries: list[tuple[int, Entry]], fua: bool, error: Any) -> None:
-        if error is None:  # else it may have taken place or not, for ever
-            self.oracle.end_write(entries, durable=fua)
+        def done(error: RestoreError | None) -> None:
+            if error is None:
+                self.oracle.end_write(entries, durable=fua)
+            elif error.retryable and tries and self.rng.random() < 0.5:  # as for a held command
+                self.send_write(extent, data, entries, fua, tries - 1)
+
+        self.world.start(procedure, done)
+
+    def begin_compare_and_write(self) -> Extent:
+        extent = self.extent()
+        first, last = extent.offset // UNIT, extent.end // UNIT
+        expected = b"".join(min(self.oracle.visible(unit)) for unit in range(first, last))
+        data = self.rng.randbytes(UNIT) * (extent.length // UNIT)
+        entries = self.oracle.begin_write(extent.offset, data)
+
+        def done(error: RestoreError | None) -> None:
+            if error is None:
+                self.oracle.end_write(entries, durable=False)
+            elif isinstance(error, MiscompareError):
+                self.oracle.withdraw(entries)
+
+        buffers = buffers_of(expected + data)
+        self.world.start(self.world.volume.compare_and_write(extent, buffers), done)
+        return extent
+
+    def begin_read(self) -> Extent:
+        extent = self.extent()
+        memory = bytearray(extent.length)
+        reading = self.oracle.begin_read(extent.offset, extent.length)
+        done = partial(self.read_done, reading, memory)
+        self.world.start(self.world.volume.read(extent, buffers_of(memory)), done)
+        return extent
 
     def read_done(self, reading: Reading, memory: bytearray, error: Any) -> None:
-        if reading in self.oracle.readings:
-            self.oracle.end_read(reading, None if error else bytes(memory))
+        self.oracle.end_read(reading, None if error else bytes(memory))
+
+    def begin_merge(self) -> Extent | None:
+        volume = self.world.volume
+        if self.world.snapshot is None:
+            return None
+        plan = plan_merge_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
+        if plan.step is None:
+            return None
+        self.world.start(volume.merge_step(plan.step), _nothing)
+        return plan.step.extent
+
+    def begin_resync(self) -> Extent | None:
+        volume = self.world.volume
+        extent = plan_resync_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
+        if extent is not None:
+            self.world.start(volume.resync_step(extent), _nothing)
+        return extent
+
+    def begin_flush(self) -> None:
+        began = self.oracle.tick()
+        self.world.start(self.world.volume.flush(), partial(self.flush_done, began))
+
+    def begin_checkpoint(self) -> None:
+        began = self.oracle.tick()
+        self.world.start(self.world.volume.checkpoint(), partial(self.flush_done, began))
 
     def flush_done(self, began: int, error: Any) -> None:
         if error is None:
             self.oracle.flushed(began)
 
-    def crash(self) -> None:
-        self.world.power_cut()
-        self.oracle.crashed(self.world.content(), self.world.unsettled())
+    # --- what the admin does ----------------------------------------------------------------
+
+    def begin_verb(self) -> str:
+        roll, world = self.rng.random(), self.world
+        if roll < 0.3:
+            return self.begin_replace()
+        if roll < 0.5:
+            world.start(world.volume.accept_outdated(self.extent()), _nothing)
+            return "accept"
+        if roll < 0.6 and "declare" in self.enabled:
+            self.faults.losses += 1
+            extent = self.extent()
+            world.declared.update(range(extent.offset // REGION, -(-extent.end // REGION)))
+            world.start(world.volume.declare_lost(extent), _nothing)
+            return "declare"
+        if roll < 0.8 and self.preparing is not world.volume:
+            world.snapshot = None
+            self.preparing = world.volume
+            world.start(world.volume.prepare_snapshot(), self.prepared)
+            return "prepare"
+        if self.preparing is world.volume:
+            return "nothing"  # a snapshot is taken when it is prepared for
+        world.snapshot = bytes(world.backup.cached)
+        return "attach"
+
+    def begin_replace(self) -> str:
+        world = self.world
+        if not world.volume.state.is_diskless or self.replacing is world.volume:
+            return "nothing"
+        self.replacing = world.volume
+        same = world.slot is world.identity and not world.slot.is_away and self.rng.random() < 0.6
+        self.faults.offer_disk(same=same)
+        world.start(world.volume.replace_primary(same_disk=same), self.replaced)
+        return "same" if same else "other"
+
+    def replaced(self, _: Any) -> None:
+        self.replacing = None
+
+    def prepared(self, _: Any) -> None:
+        self.preparing = None
+
+    def accepted(self, regions: BitMap64) -> None:
+        for region in regions:
+            for unit in range(region * REGION // UNIT, (region + 1) * REGION // UNIT):
+                self.oracle.accepted(unit, self.world.backup.possible(unit))
+
+    # --- what must hold at the end ------------------------------------------------------------
 
     def settle(self) -> None:
         """Let everything end, then bring both sides together and compare them."""
         world = self.world
         self.drain()
-        self.oracle.check_quiet(world.content(), "the volume")
-        world.is_linked = True
-        while (extent := plan_resync_step(world.volume.state, 4 * REGION)) is not None:
-            world.start(world.volume.resync_step(extent), lambda _: None)
-            self.drain()
-        current = set(range(REGIONS)) - set(world.lost())
-        for region in current:  # MIR-3
-            part = slice(region * REGION, (region + 1) * REGION)
-            assert world.primary.cached[part] == world.backup.cached[part], f"legs differ: {region}"
+        self.faults.mend_all()
+        self.must_succeed(world.volume.flush(), "a flush")
+        self.resync_all()
+        for region in range(REGIONS):
+            self.check_region(region)
+        self.resync_all()
+        self.compare_legs()
 
     def drain(self) -> None:
         while self.world.tasks:
@@ -129,7 +255,51 @@ class Simulation:
         assert len(self.world.volume.state.locks) == 0
         assert not list(self.world.volume.state.fetches)
 
+    def must_succeed(self, procedure: Any, what: str) -> None:
+        outcome: list[RestoreError | None] = []
+        began = self.oracle.tick()
+        self.world.start(procedure, outcome.append)
+        self.drain()
+        assert outcome == [None], f"{what} failed with everything mended: {outcome}"
+        self.oracle.flushed(began) if what == "a flush" else None
 
-def run_seed(seed: int) -> None:
-    """Raise AssertionError if *seed* finds a mistake."""
-    Simulation(seed).run()
+    def resync_all(self) -> None:
+        state = self.world.volume.state
+        for _ in range(2 * REGIONS):
+            extent = plan_resync_step(state, 0, 4 * REGION)
+            if extent is None:
+                return
+            self.world.start(self.world.volume.resync_step(extent), _nothing)
+            self.drain()
+        raise AssertionError("resync does not end")
+
+    def check_region(self, region: int) -> None:
+        state = self.world.volume.state
+        memory = bytearray(REGION)
+        if region in state.overwrite_map.sets.outdated:
+            assert self.faults.losses, f"region {region}: outdated, and nothing was ever lost"
+            return
+        extent = Extent(region * REGION, REGION)
+        self.must_succeed(self.world.volume.read(extent, buffers_of(memory)), f"region {region}")
+        for start in range(0, REGION, UNIT):
+            self.oracle.check_quiet(
+                (extent.offset + start) // UNIT, bytes(memory[start : start + UNIT]), "the volume"
+            )
+
+    def compare_legs(self) -> None:
+        sets, disk = self.world.volume.state.overwrite_map.sets, self.world.attached
+        for region in sets.current:  # MIR-3
+            part = slice(region * REGION, (region + 1) * REGION)
+            assert disk is not None
+            assert disk.cached[part] == self.world.backup.cached[part], f"legs differ: {region}"
+
+
+def _nothing(_: Any) -> None:
+    """Nobody waits for it."""
+
+
+def run_seed(seed: int, keep: Sequence[int] | None = None) -> Simulation:
+    """Raise AssertionError if *seed* finds a mistake; *keep* leaves out all other steps."""
+    simulation = Simulation(seed)
+    simulation.run(None if keep is None else frozenset(keep))
+    return simulation

@@ -1,14 +1,16 @@
-"""One simulated host, its disk, its backup and its links; one seed decides everything."""
+"""One simulated host, its disks, its backup and its links; one seed decides everything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
-from typing import Any
+from typing import Any, assert_never
 
 from pyroaring import BitMap64
 
 from tcmu_restore.core.effects import (
+    AdoptPrimary,
     AllOf,
     CommitIntent,
     CommitMap,
@@ -24,20 +26,30 @@ from tcmu_restore.core.effects import (
     Write,
     Zero,
 )
+from tcmu_restore.core.extent import Extent
 from tcmu_restore.core.extent_lock import Held
-from tcmu_restore.core.gate import Gate
 from tcmu_restore.core.geometry import Geometry
 from tcmu_restore.core.intent_log import IntentLog
-from tcmu_restore.core.overwrite_map import CHUNK_REGIONS, OverwriteMap, RegionSets
+from tcmu_restore.core.mirroring import MirrorPolicy
+from tcmu_restore.core.overwrite_map import OverwriteMap
+from tcmu_restore.core.region_sets import CHUNK_REGIONS, RegionSets
 from tcmu_restore.core.state import VolumeState
 from tcmu_restore.core.volume import Volume
-from tcmu_restore.errors import RestoreError, SourceUnreachableError
+from tcmu_restore.errors import (
+    RestoreError,
+    SourceReadError,
+    SourceUnreachableError,
+    StateWriteError,
+)
 
 from .stores import UNIT, SimStore
 
 REGION = 4096
 REGIONS = 8
 SIZE = REGIONS * REGION
+UNITS = SIZE // UNIT
+
+Commit = CommitMap | CommitIntent | AdoptPrimary
 
 
 class Task:
@@ -52,36 +64,89 @@ class Task:
         self.results: list[Any] = []
 
 
+class SimMap(OverwriteMap):
+    """Tells of every loss, and which older bytes the admin accepts."""
+
+    on_accept: Callable[[BitMap64], None] = staticmethod(lambda _: None)
+    on_lost: Callable[[BitMap64], None] = staticmethod(lambda _: None)
+
+    def mark_lost(self, regions: BitMap64) -> None:
+        self.on_lost(regions & self.sets.current)
+        super().mark_lost(regions)
+
+    def accept_outdated(self, regions: BitMap64) -> int:
+        self.on_accept(regions & self.sets.outdated)
+        return super().accept_outdated(regions)
+
+
 class World:
     """Stores, links and the durable state; survives crashes, unlike the volume."""
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         content = rng.randbytes(SIZE)
-        self.primary = SimStore(bytes([0xEE]) * SIZE)
-        self.backup = SimStore(content)
+        self.slot = SimStore("disk", bytes([0xEE]) * SIZE)
+        """The disk in the host's slot."""
+        self.recorded = self.slot
+        """The disk whose identity the state file has."""
+        self.identity = self.slot
+        """The disk whose identity the running volume knows."""
+        self.attached: SimStore | None = self.slot
+        """The disk that the running volume uses."""
+        self.backup = SimStore("backup", content)
         self.snapshot: bytes | None = None
         self.epoch = 0
-        self.is_linked = True
-        self.chunk = RegionSets.empty()
+        self.is_linked = self.is_snapshot_linked = True
+        self.commits_fail = False
+        self.sets = RegionSets.empty()
         self.zones: set[int] = set()
+        self.is_failed = False
         self.tasks: list[Task] = []
-        self.commits: list[CommitMap | CommitIntent] = []
+        self.commits: list[Commit] = []
+        self.declared: set[int] = set()
+        """Regions that the admin declared lost at some time."""
+        self.policy = rng.choice(list(MirrorPolicy))
+        self.backlog_max = rng.choice([REGION, 1 << 20])
+        self.armed_max = rng.choice([1, 2, 4])
+        self.on_accept: Callable[[BitMap64], None] = lambda _: None
         self.volume = self.open_volume()
 
     def open_volume(self) -> Volume:
+        """Do as ``opening.open_engine``."""
         geometry = Geometry(SIZE, 512, REGION, 2 * REGION)
-        sets = self.chunk.within(range(CHUNK_REGIONS))
+        overwrite_map = SimMap(REGIONS, self.sets.within(range(CHUNK_REGIONS)))
+        overwrite_map.on_accept = lambda regions: self.on_accept(regions)  # noqa: PLW0108 - set later
         state = VolumeState(
             geometry,
-            OverwriteMap(REGIONS, sets),
-            IntentLog(self.zones),
+            overwrite_map,
+            IntentLog(
+                self.zones, zone_count=geometry.zone_count, armed_max=self.armed_max, group_max=2
+            ),
             fetch_ahead_max=2 * REGION,
-            populate_backlog_max=self.rng.choice([REGION, 1 << 20]),
+            populate_backlog_max=self.backlog_max,
+            policy=self.policy,
+            mirror_backlog_max=self.backlog_max,
         )
+        overwrite_map.on_lost = lambda regions: self.check_lost(state, regions)
         volume = Volume(state)
         volume.recover()
+        self.identity, self.attached = self.recorded, None
+        try:
+            if self.is_failed or self.slot is not self.recorded:
+                raise SourceReadError("disk", "not there")
+            self.slot.reopen(self.rng)
+            self.attached = self.slot
+        except RestoreError as error:
+            state.fail_primary(error)
         return volume
+
+    def check_lost(self, state: VolumeState, regions: BitMap64) -> None:
+        """Only what could not be read, or was declared, is lost of a disk in order (LOSS-1)."""
+        assert state.is_diskless or self.attached is not None
+        if self.attached is None or self.attached.is_dead or state.is_diskless:
+            return
+        bad = {unit * UNIT // REGION for unit in self.attached.was_bad}
+        assert set(regions) <= bad | self.declared, "a region was lost without a reason"
 
     # --- tasks --------------------------------------------------------------------------
 
@@ -105,7 +170,7 @@ class World:
             task.effect = effect
             task.parts = list(effect.effects) if isinstance(effect, AllOf) else [effect]
             task.results = [None] * len(task.parts)
-            if isinstance(effect, (CommitMap, CommitIntent)):
+            if isinstance(effect, Commit):
                 self.commits.append(effect)
             if isinstance(effect, Lock):
                 task.held.append(self.volume.state.locks.request(effect.extent, task))
@@ -121,21 +186,21 @@ class World:
 
     def ready(self) -> list[tuple[Task, int]]:
         """Every part of an effect that may complete now."""
-        found = []
-        for task in self.tasks:
-            for index, part in enumerate(task.parts):
-                if part is None:
-                    continue
-                if isinstance(part, (CommitMap, CommitIntent)) and part is not self.commits[0]:
-                    continue  # in the order in which they were asked for
-                gate: Gate | None = None
-                if isinstance(part, Lock):
-                    gate = task.held[-1].granted
-                elif isinstance(part, Wait):
-                    gate = part.gate
-                if gate is None or gate.is_open:
-                    found.append((task, index))
-        return found
+        return [
+            (task, index)
+            for task in self.tasks
+            for index, part in enumerate(task.parts)
+            if part is not None and self.may_complete(task, part)
+        ]
+
+    def may_complete(self, task: Task, part: Effect) -> bool:
+        if isinstance(part, Commit):
+            return part is self.commits[0]  # in the order in which they were asked for
+        if isinstance(part, Lock):
+            return task.held[-1].granted.is_open
+        if isinstance(part, Wait):
+            return part.gate.is_open
+        return True
 
     def complete(self, task: Task, index: int) -> None:
         """Let one part of an effect take place and answer."""
@@ -146,8 +211,10 @@ class World:
             task.results[index] = self.perform(part)
         except RestoreError as error:
             task.results[index] = error
-        if any(left is not None for left in task.parts):
-            return
+        if all(left is None for left in task.parts):
+            self.finish(task)
+
+    def finish(self, task: Task) -> None:
         if isinstance(task.effect, AllOf):
             self.advance(task, tuple(task.results), None)
         elif isinstance(task.results[0], RestoreError):
@@ -157,43 +224,72 @@ class World:
 
     # --- effects ------------------------------------------------------------------------
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:  # noqa: PLR0912 - one branch an effect
         match effect:
             case Read(leg, extent, buffers):
-                data = self.read(leg)[extent.offset : extent.end]
+                data = self.read(leg, extent)
                 for part in buffers:
                     part[:], data = data[: part.nbytes], data[part.nbytes :]
-                return None
             case Write(leg, extent, buffers):
-                self.store(leg).write(extent.offset, b"".join(buffers))
-                return self.epoch if leg is Leg.BACKUP else 0
+                return self.write(leg, extent.offset, b"".join(buffers))
             case Zero(leg, extent):
-                self.store(leg).write(extent.offset, bytes(extent.length))
-                return self.epoch if leg is Leg.BACKUP else 0
+                return self.write(leg, extent.offset, bytes(extent.length))
             case Flush(leg):
-                self.store(leg).flush()
+                self.store(leg).flush(self.rng)
                 return self.epoch if leg is Leg.BACKUP else 0
-            case CommitMap(image):
+            case CommitMap() | CommitIntent() | AdoptPrimary():
                 self.commits.pop(0)
-                if image.chunks:
-                    self.chunk = image.chunks[0]
-            case CommitIntent(armed, disarmed):
-                self.commits.pop(0)
-                self.zones = (self.zones | set(armed)) - set(disarmed)
-            case FindZeros():
-                return []
+                if self.commits_fail:
+                    if self.rng.random() < 0.3:
+                        self.commit(effect)  # it is there all the same
+                    raise StateWriteError("state", "simulated")
+                self.commit(effect)
+                if isinstance(effect, AdoptPrimary):
+                    self.attached = self.identity = self.slot
+            case FindZeros(extent):
+                return self.find_zeros(extent)
+            case Lock() | Wait() | Spawn() | AllOf():
+                pass
+            case _:
+                assert_never(effect)
         return None
 
-    def read(self, leg: Leg) -> bytes:
+    def commit(self, effect: Commit) -> None:
+        if isinstance(effect, CommitIntent):
+            self.zones = (self.zones | set(effect.armed)) - set(effect.disarmed)
+            return
+        if effect.image.chunks:
+            self.sets = effect.image.chunks[0]
+        if isinstance(effect, AdoptPrimary):
+            self.is_failed, self.recorded = False, self.slot
+        else:
+            self.is_failed = effect.diskless
+
+    def read(self, leg: Leg, extent: Extent) -> bytes:
         if leg is not Leg.SNAPSHOT:
-            return bytes(self.store(leg).cached)
-        if self.snapshot is None:
+            return self.store(leg).read(extent)
+        if self.snapshot is None or not self.is_snapshot_linked:
             raise SourceUnreachableError("snapshot", "none")
-        return self.snapshot
+        return self.snapshot[extent.offset : extent.end]
+
+    def find_zeros(self, extent: Extent) -> list[Extent]:
+        if self.snapshot is None:
+            return []
+        found = []
+        for start in range(extent.offset, extent.end, UNIT):
+            if not any(self.snapshot[start : start + UNIT]):
+                found.append(Extent(start, UNIT))
+        return found
+
+    def write(self, leg: Leg, offset: int, data: bytes) -> int:
+        self.store(leg).write(offset, data, self.rng)
+        return self.epoch if leg is Leg.BACKUP else 0
 
     def store(self, leg: Leg) -> SimStore:
         if leg is Leg.PRIMARY:
-            return self.primary
+            if self.attached is None:
+                raise SourceUnreachableError("primary", "diskless")
+            return self.attached
         if not self.is_linked:
             raise SourceUnreachableError("backup", "cut")
         return self.backup
@@ -206,7 +302,7 @@ class World:
             for index, part in enumerate(task.parts):
                 if getattr(part, "leg", None) is Leg.BACKUP and part is not None:
                     if self.rng.random() < 0.5:
-                        self.perform(part)
+                        self.try_to_perform(part)
                     task.parts[index] = None
                     task.results[index] = SourceUnreachableError("backup", "session lost")
         if power_too:
@@ -218,47 +314,71 @@ class World:
             if task in self.tasks and task.parts and all(p is None for p in task.parts):
                 self.finish(task)
 
-    def finish(self, task: Task) -> None:
-        if isinstance(task.effect, AllOf):
-            self.advance(task, tuple(task.results), None)
-        else:
-            self.advance(task, None, task.results[0])
+    def reset_backup(self) -> None:
+        """It forgets what it had not flushed, and says so; commands in flight come after that."""
+        self.backup.power_cut(self.rng)
+        self.epoch += 1
+        self.volume.backup_epoch_began(self.epoch)
 
-    def power_cut(self) -> None:
-        """The host dies: what is in flight may happen or not; commits only in their order."""
+    def end_primary_io(self) -> None:
+        """Closing a disk waits for what is in flight on it. The volume is diskless."""
+        found = [
+            (task, index)
+            for task in self.tasks
+            for index, part in enumerate(task.parts)
+            if getattr(part, "leg", None) is Leg.PRIMARY
+        ]
+        for task, index in found:
+            self.complete(task, index)
+
+    def try_to_perform(self, part: Effect) -> None:
+        with suppress(RestoreError):
+            self.perform(part)
+
+    def stop_host(self, *, power: bool) -> None:
+        """The host dies, or the process: what is in flight may happen or not, in its order."""
         for task in self.tasks:
             for part in task.parts:
                 if isinstance(part, (Write, Zero)) and self.rng.random() < 0.5:
-                    try:
-                        self.perform(part)
-                    except RestoreError:
-                        continue
+                    self.try_to_perform(part)
         for commit in self.commits[: self.rng.randrange(len(self.commits) + 1)]:
-            self.perform(commit)
+            self.commit(commit)
         self.commits.clear()
         for task in list(self.tasks):
             task.procedure.close()
         self.tasks.clear()
-        self.primary.power_cut(self.rng)
+        if power:
+            self.slot.power_cut(self.rng)
         self.epoch += 1
         self.volume = self.open_volume()
 
-    def content(self) -> bytes:
-        """What a reader would see now, read by hand through the map."""
-        out = bytearray()
+    def lost(self) -> BitMap64:
+        return self.volume.state.overwrite_map.lost_in(range(REGIONS))
+
+    def content(self) -> list[bytes | None]:
+        """What a reader would see now, unit by unit, read by hand through the map."""
         sets = self.volume.state.overwrite_map.sets
-        for region in range(REGIONS):
-            store = self.primary if region in sets.current else self.backup
-            out += store.cached[region * REGION : (region + 1) * REGION]
-        return bytes(out)
+        found: list[bytes | None] = []
+        for unit in range(UNITS):
+            region, start = unit * UNIT // REGION, unit * UNIT
+            store: SimStore | None = self.backup
+            if region in sets.current:
+                units = range(region * REGION // UNIT, (region + 1) * REGION // UNIT)
+                assert self.attached is not None
+                if self.attached.bad.isdisjoint(units):
+                    store = self.attached
+                elif region in sets.stale:
+                    store = None
+            elif region in sets.outdated:
+                store = None
+            found.append(bytes(store.cached[start : start + UNIT]) if store else None)
+        return found
 
     def unsettled(self) -> set[int]:
-        """Units of lost regions whose newest bytes the backup has not flushed."""
+        """Units of regions served by the backup whose newest bytes it has not flushed."""
         units: set[int] = set()
         for offset, data in self.backup.unflushed:
             units.update(range(offset // UNIT, (offset + len(data)) // UNIT))
         lost = self.lost()
-        return {unit for unit in units if unit * UNIT // REGION in lost}
-
-    def lost(self) -> BitMap64:
-        return self.volume.state.overwrite_map.lost_in(range(REGIONS))
+        bad = {unit * UNIT // REGION for unit in self.slot.bad}
+        return {unit for unit in units if unit * UNIT // REGION in lost | BitMap64(bad)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from tcmu_restore.core.effects import (
+    AdoptPrimary,
     AllOf,
     CommitIntent,
     CommitMap,
@@ -25,7 +26,8 @@ from tcmu_restore.core.extent_lock import Held
 from tcmu_restore.core.gate import Gate
 from tcmu_restore.core.geometry import Geometry
 from tcmu_restore.core.intent_log import IntentLog
-from tcmu_restore.core.overwrite_map import MapImage, OverwriteMap
+from tcmu_restore.core.overwrite_map import OverwriteMap
+from tcmu_restore.core.region_sets import MapImage
 from tcmu_restore.core.state import VolumeState
 from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import RestoreError
@@ -41,7 +43,7 @@ def new_volume(
     state = VolumeState(
         geometry,
         OverwriteMap(geometry.region_count),
-        IntentLog(),
+        IntentLog(zone_count=geometry.zone_count),
         fetch_ahead_max=fetch_ahead_max,
         populate_backlog_max=1 << 30,
     )
@@ -153,7 +155,7 @@ class InlineDriver:
                 return 0
             case FindZeros(extent):
                 return [part for zero in self.zeros if (part := zero.intersection(extent))]
-            case CommitMap(image):
+            case CommitMap(image) | AdoptPrimary(image):
                 self.committed.append(image)
             case CommitIntent(armed, disarmed):
                 self.zones |= set(armed)

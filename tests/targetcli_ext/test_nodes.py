@@ -48,12 +48,13 @@ def test_installing_twice_wraps_once(shell: Shell, ui: ModuleType) -> None:
 def test_create_with_a_backup_makes_volume_backstore_and_node(
     shell: Shell, registry: FakeRegistry, lio: FakeLio
 ) -> None:
-    shell(f"{CREATE} credentials=/etc/c header_digest=true")
+    shell(f"{CREATE} credentials=/etc/c header_digest=true mirror=async")
     assert registry.settings["vol0"] == {
         "primary": "/dev/vdb",
         "backup": BACKUP,
         "credentials": "/etc/c",
         "header_digest": True,
+        "mirror": "async",
     }
     assert lio.objects["vol0"].attributes == {"cmd_time_out": 0}
     assert lio.objects["vol0"].size == SIZE
@@ -231,6 +232,12 @@ def test_delete_keeps_the_definition_unless_told_otherwise(
         ("attach_snapshot", "SNAPSHOT"),
         ("detach_snapshot", "can be removed"),
         ("status", "what\nto do next"),
+        ("prepare_snapshot", "before each snapshot"),
+        ("resync", "ACTIONS"),
+        ("replace_primary", "Initiators notice nothing"),
+        ("declare_lost", "without confirm=true"),
+        ("accept_outdated", "backup's older bytes count"),
+        ("rebuild_state", "without confirm=true"),
     ],
 )
 def test_help_is_written_for_users(
@@ -257,5 +264,14 @@ def test_completion_offers_actions_paths_and_the_scheme(volume: Shell, tmp_path:
     assert backstore.ui_complete_create({}, path, "credentials") == [f"{path}.img "]
     assert backstore.ui_complete_create({}, "i", "backup") == ["iscsi://"]
     assert backstore.ui_complete_create({}, "t", "header_digest") == ["true "]
+    assert backstore.ui_complete_create({}, "s", "mirror") == ["sync", "strict"]
+    assert node.ui_complete_replace_primary({}, path, "primary") == [f"{path}.img "]
+    assert node.ui_complete_replace_primary({}, path, "x") == []
+    assert node.ui_complete_resync({}, "", "action") == ["pause", "resume"]
+    assert node.ui_complete_resync({}, "", "x") == []
+    for complete in ("declare_lost", "accept_outdated", "rebuild_state"):
+        offered = getattr(node, f"ui_complete_{complete}")
+        assert offered({}, "t", "confirm") == ["true "]
+        assert offered({}, "", "offset") == []
     assert backstore.ui_complete_create({}, "", "primary") == []
     assert backstore.ui_complete_create({}, "x", "name") == []

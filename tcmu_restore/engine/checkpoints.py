@@ -1,11 +1,10 @@
-"""What goes on by itself in an open volume: checkpoints and resync."""
+"""What goes on by itself in an open volume: checkpoints."""
 
 from __future__ import annotations
 
 from asyncio import TimerHandle, get_running_loop
 from collections.abc import Callable
 
-from ..core.resync import plan_resync_step
 from ..core.volume import Volume
 from ..options import VolumeOptions
 from .driver import Driver
@@ -51,37 +50,3 @@ class Checkpoints:
         del error  # a failure leaves everything uncommitted and armed: the next tick tries again
         self._is_running = False
         self._on_ended()
-
-
-class ResyncJob:
-    """Copies stale regions to the backup, one step at a time, while the backup is reachable."""
-
-    def __init__(self, volume: Volume, driver: Driver, *, step_length: int) -> None:
-        self._volume = volume
-        self._driver = driver
-        self._step_length = step_length
-        self._is_running = False
-        self._is_stopped = False
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a step is in flight."""
-        return self._is_running
-
-    def kick(self) -> None:
-        """The backup is reachable, or something came to be stale: go on if there is work."""
-        if self._is_running or self._is_stopped:
-            return
-        extent = plan_resync_step(self._volume.state, self._step_length)
-        if extent is not None:
-            self._is_running = True
-            self._driver.start(self._volume.resync_step(extent), self._step_done)
-
-    def stop(self) -> None:
-        """Begin no further step."""
-        self._is_stopped = True
-
-    def _step_done(self, error: BaseException | None) -> None:
-        self._is_running = False
-        if error is None:  # else the source's return, or the next checkpoint, kicks again
-            get_running_loop().call_soon(self.kick)

@@ -1,0 +1,81 @@
+"""What holds for a volume, and what to do about it, most important first.
+
+Pure. The sentences are the service's; here are only the commands that a person can type as they
+stand, which differ between the command line and targetcli.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from ..service.registry_seam import Condition, VolumeStatus
+
+SERIOUS: Final = frozenset({"fenced", "failed", "outdated", "diskless", "degraded", "state_full"})
+"""Conditions that will not go away by waiting."""
+
+REBUILD_COMMAND: Final = "state rebuild"
+
+
+def is_open(status: VolumeStatus) -> bool:
+    """Return whether the volume is being served; if not, most of its status is not there."""
+    return "regions" in status
+
+
+def conditions(status: VolumeStatus) -> list[Condition]:
+    """Return every condition that holds; a service that knows only one has its state."""
+    known = status.get("conditions")
+    return known or [{"name": status["state"], "advice": status["advice"]}]
+
+
+def condition_names(status: VolumeStatus) -> list[str]:
+    """Return the conditions' names for a person."""
+    return [condition["name"].replace("_", " ") for condition in conditions(status)]
+
+
+def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> list[str]:
+    """Return what to do next, a sentence each: one a condition, then what can be typed at once.
+
+    *replace_command* takes a disk's path, where it is not the command line's that is typed.
+    """
+    every = [condition for condition in conditions(status) if condition["advice"]]
+    if len(every) == 1:
+        steps = [every[0]["advice"]]
+    else:
+        steps = [f"{item['name'].replace('_', ' ')}: {item['advice']}" for item in every]
+    if is_disk_back(status):
+        command = replace_command or f"tcmu-restore replace-primary {status['volume']} --primary"
+        steps.append(
+            "The failed disk is back. Give it to the volume again with: "
+            f"{command} {returned_path(status)}"
+        )
+    return steps + _rebuild_steps(status, " ".join(steps))
+
+
+def is_disk_back(status: VolumeStatus) -> bool:
+    """Return whether the failed disk is there again and only waits for a command."""
+    return is_open(status) and status["primary"].get("returned", False)
+
+
+def returned_path(status: VolumeStatus) -> str:
+    """Return where the returned disk is, quoted for a shell."""
+    primary = status["primary"]
+    return shlex.quote(primary.get("returned_path") or primary["path"])
+
+
+def is_state_damaged(status: VolumeStatus) -> bool:
+    """Return whether the state file keeps the volume from being opened.
+
+    A file that only cannot be written just now is never a reason to make it anew.
+    """
+    state_file = status.get("state_file")
+    return not is_open(status) and state_file is not None and bool(state_file["error"])
+
+
+def _rebuild_steps(status: VolumeStatus, said: str) -> list[str]:
+    if not is_state_damaged(status) or REBUILD_COMMAND in said:
+        return []
+    command = f"tcmu-restore {REBUILD_COMMAND} {status['volume']}"
+    return [
+        f"The state file cannot be used. Make it anew, at the cost that it says, with: {command}"
+    ]

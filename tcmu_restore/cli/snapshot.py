@@ -1,0 +1,48 @@
+"""``prepare-snapshot``, ``attach-snapshot`` and ``detach-snapshot``."""
+
+from __future__ import annotations
+
+import click
+
+from .context import CliContext
+
+CREDENTIALS_OPTION = click.option(
+    "--credentials",
+    metavar="FILE",
+    help="Root-only file with the CHAP names and secrets.",
+)
+
+
+@click.command("prepare-snapshot")
+@click.argument("name")
+@click.pass_obj
+def prepare_snapshot(cli: CliContext, name: str) -> None:
+    """Say that a snapshot of NAME's backup is about to be taken.
+
+    Run it before each snapshot: what the backup holds by now may then come from the snapshot.
+    """
+    cli.client.prepare_snapshot(name)
+    click.echo("Take the snapshot on the backup host now. Then use it with:")
+    click.echo(f"tcmu-restore attach-snapshot {name} SNAPSHOT")
+
+
+@click.command("attach-snapshot")
+@click.argument("name")
+@click.argument("snapshot")
+@CREDENTIALS_OPTION
+@click.pass_obj
+def attach_snapshot(cli: CliContext, name: str, snapshot: str, credentials: str | None) -> None:
+    """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
+
+    It must have been taken from the backup after the loss.
+    """
+    cli.client.attach_snapshot(name, snapshot, credentials=credentials)
+    click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
+
+
+@click.command("detach-snapshot")
+@click.argument("name")
+@click.pass_obj
+def detach_snapshot(cli: CliContext, name: str) -> None:
+    """Stop using the snapshot of volume NAME, so that it can be removed."""
+    cli.client.detach_snapshot(name)

@@ -1,0 +1,115 @@
+"""The primary disk is pulled out and another one put in, under load."""
+
+from __future__ import annotations
+
+import pytest
+
+from vagrant.errors import GuestScriptError
+from vagrant.lab import Lab
+
+from .load import Load
+from .served import has
+from .stage import ZONE, Stage, staged
+
+NOTICE_SECONDS = 15
+SLOW_BITS_PER_SECOND = 8_000_000
+"""Of the bulk link: a merge of 32 MiB takes half a minute, time to lose a disk in."""
+
+
+def disk_replaced(lab: Lab) -> None:
+    """A removal is noticed without any I/O; a new disk is filled by a merge, under load."""
+    with staged(lab, "swapped") as stage:
+        load = Load(stage)
+        stage.read_all()
+        load.pause()
+        stage.remove_disk()
+        status = stage.wait_until("diskless", has("diskless"), NOTICE_SECONDS)
+        print(f"noticed: {status['primary']}")
+        load.resume()
+        load.go_on()
+        replaced = stage.replace_disk()
+        load.go_on()
+        replaced.merge()
+        load.go_on()
+        _finish(replaced, load)
+
+
+def second_loss_during_merge(lab: Lab) -> None:
+    """The disk is pulled out while a merge fills it; its successor is merged to the end."""
+    with staged(lab, "second") as stage:
+        load = Load(stage)
+        lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
+        try:
+            stage.start_merge()
+            stage.wait_until("merging", lambda s: s["counters"]["regions_merged"] > 0)
+            stage.remove_disk()
+            stage.wait_until("diskless", has("diskless"))
+            load.go_on()
+        finally:
+            lab.backup.netem("bulk")
+        replaced = stage.replace_disk()
+        load.go_on()
+        _give_up_old_snapshot(replaced)
+        replaced.merge()
+        _finish(replaced, load)
+
+
+def _give_up_old_snapshot(stage: Stage) -> None:
+    """The snapshot is older than what was written since, and lost now: it must not be used."""
+    status = stage.status()
+    print(f"merge after the replacement: {status['merge']}, snapshot {status['snapshot']}")
+    if status["merge"]["state"] in ("running", "paused"):
+        stage.call("MergeCancel")
+    stage.drop_snapshot()
+
+
+def _finish(stage: Stage, load: Load) -> None:
+    load.stop()
+    load.check()
+    stage.check_file_system()
+    stage.check_equal()
+
+
+def outdated_accepted(lab: Lab) -> None:
+    """What only the failed disk had is never served as older bytes until the admin accepts it."""
+    with staged(lab, "outdated") as stage:
+        load = Load(stage)
+        stage.read_all()
+        load.go_on()
+        load.pause()
+        stage.wait_until("in sync", has("in_sync"))
+        fresh, other = stage.size - 2 * ZONE, stage.size - ZONE
+        lab.primary.cut("thin")
+        try:
+            stage.wait_until("degraded", has("degraded"))
+            lab.initiator.run(_write_block(stage, fresh))
+            stage.remove_disk()
+            stage.wait_until("failed", has("failed"))
+        finally:
+            lab.primary.restore("thin")
+        status = stage.wait_until("outdated", lambda s: has("outdated")(s) and not has("failed")(s))
+        assert [fresh, 4096] in status["outdated_extents"]
+        lab.initiator.run(_read_block(stage, other))
+        with pytest.raises(GuestScriptError):
+            lab.initiator.run(_read_block(stage, fresh))
+        extent = f"--offset {fresh} --length 4096"
+        stage.restore(f"accept-outdated {stage.name} {extent} --yes")
+        assert (
+            lab.initiator.run(f"{_read_block(stage, fresh)} | tr -d '\\0' | wc -c").strip() == "0"
+        )
+        load.resume()
+        load.go_on()
+        replaced = stage.replace_disk()
+        replaced.merge()
+        _finish(replaced, load)
+
+
+def _write_block(stage: Stage, offset: int) -> str:
+    return (
+        f"head -c 4096 /dev/zero | tr '\\0' x | dd of={stage.device} bs=4k seek={offset // 4096} "
+        "iflag=fullblock oflag=direct conv=notrunc,fdatasync status=none"
+    )
+
+
+def _read_block(stage: Stage, offset: int) -> str:
+    return f"dd if={stage.device} bs=4k skip={offset // 4096} count=1 iflag=direct status=none"

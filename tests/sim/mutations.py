@@ -1,0 +1,280 @@
+"""The list of planted mistakes. A text of one module of the core, and what stands in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One mistake. *rule* is the rule of DESIGN.md that it breaks."""
+
+    name: str
+    rule: str
+    module: str
+    old: str
+    new: str
+    also: tuple[str, str] | None = None
+    """A second text and its replacement, where one check backs another up."""
+
+    def apply(self, source: str) -> str:
+        """Return *source* with the mistake in it."""
+        for old, new in filter(None, ((self.old, self.new), self.also)):
+            assert source.count(old) == 1, f"{self.name}: its text must occur exactly once"
+            source = source.replace(old, new)
+        return source
+
+
+MUTATIONS = (
+    Mutation(
+        "a write takes no lock",
+        "RD-1",
+        "writing",
+        "    await Lock(state.geometry.align_out(extent))\n"
+        "    epoch = await _armed(state, extent, partial(_write_both",
+        "    epoch = await _armed(state, extent, partial(_write_both",
+    ),
+    Mutation("populate takes no lock", "RD-2", "fetching", "    await Lock(fetch.extent)\n", ""),
+    Mutation(
+        "resync takes no lock",
+        "MIR-1",
+        "resync",
+        "    await Lock(extent)\n",
+        "",
+    ),
+    Mutation(
+        "bad sectors are lost without a lock",
+        "LOSS-1",
+        "losing",
+        "        await Lock(state.geometry.align_out(extent))\n"
+        "        await lose_bad_regions_locked",
+        "        await lose_bad_regions_locked",
+    ),
+    Mutation(
+        "the map image is taken after the flush",
+        "MAP-1",
+        "committing",
+        "        return image.with_stale(forgotten), forgotten",
+        "        state.overwrite_map.commit_failed(image)\n"
+        "        return state.overwrite_map.take_image().with_stale(forgotten), forgotten",
+    ),
+    Mutation(
+        "the primary is not flushed before the commit",
+        "MAP-1",
+        "committing",
+        "        effects.append(Flush(Leg.PRIMARY))\n",
+        "",
+    ),
+    Mutation(
+        "a populated region is current before it is written",
+        "MAP-2",
+        "fetching",
+        "    extents = [state.geometry.extent_of(run) for run in runs_of(wanted)]\n",
+        "    extents = [state.geometry.extent_of(run) for run in runs_of(wanted)]\n"
+        "    state.overwrite_map.mark_fetched(wanted)\n"
+        "    wanted = wanted - wanted\n",
+    ),
+    Mutation(
+        "two commits at once",
+        "MAP-3",
+        "committing",
+        "    asked_after = state.flushes_begun\n    await Lock(COMMIT)\n",
+        "    asked_after = state.flushes_begun\n",
+    ),
+    Mutation(
+        "a failed commit counts as done",
+        "MAP-3",
+        "overwrite_map",
+        "        self._changed.update(image.chunks)\n",
+        "",
+    ),
+    Mutation(
+        "FUA is ignored",
+        "MAP-4",
+        "writing",
+        "    if fua or state.is_diskless:",
+        "    if state.is_diskless:",
+    ),
+    Mutation(
+        "a zone is armed in memory only",
+        "INT-1",
+        "writing",
+        "            await CommitIntent(armed=unarmed, disarmed=())\n",
+        "",
+    ),
+    Mutation(
+        "a zone is disarmed while it is written to",
+        "INT-1",
+        "intent_log",
+        "set(zones) & self._armed.keys() - self._busy_since_sweep",
+        "set(self._armed)",
+    ),
+    Mutation(
+        "after an unclean stop nothing is stale",
+        "INT-2",
+        "intent_log",
+        "        overwrite_map.mark_stale(regions)\n",
+        "",
+    ),
+    Mutation(
+        "after an unclean stop nothing is in doubt",
+        "INT-2",
+        "intent_log",
+        "        overwrite_map.mark_in_doubt(regions)\n",
+        "",
+    ),
+    Mutation(
+        "a snapshot is merged into what is in doubt",
+        "INT-2",
+        "merge",
+        "    doubtful = run.start in in_doubt\n",
+        "    doubtful, in_doubt = False, BitMap64()\n",
+        (
+            "            _spoil(state, fetch, state.overwrite_map.sets.in_doubt)\n",
+            "            pass\n",
+        ),
+    ),
+    Mutation(
+        "a snapshot answers for what is in doubt",
+        "INT-2",
+        "fetching",
+        "    newer = (sets.in_doubt, sets.outdated, sets.host_written)",
+        "    newer = (sets.outdated, sets.host_written)",
+    ),
+    Mutation(
+        "what came from the backup in doubt counts as no newer than the snapshot",
+        "MRG-1",
+        "overwrite_map",
+        "        self._sets.host_written.update(found & self._sets.in_doubt)"
+        "  # newer than the snapshot\n",
+        "",
+    ),
+    Mutation(
+        "a failed mirror leaves no stale region",
+        "MIR-1",
+        "writing",
+        "        overwrite_map.mark_stale(regions)  # MIR-1: on one side only\n",
+        "",
+    ),
+    Mutation(
+        "a partial write makes a stale region synced",
+        "MIR-1",
+        "writing",
+        "        overwrite_map.mark_synced(BitMap64(geometry.whole_regions(extent)))",
+        "        overwrite_map.mark_synced(regions)",
+    ),
+    Mutation(
+        "what the backup forgot is not stale",
+        "MIR-2",
+        "state",
+        "            self.doubt_unflushed(self.unflushed.pop(past))",
+        "            self.unflushed.pop(past)",
+    ),
+    Mutation(
+        "a flush vouches for an earlier session's writes",
+        "MIR-2",
+        "committing",
+        "isinstance(backup, RestoreError) or epoch < backup",
+        "isinstance(backup, RestoreError)",
+    ),
+    Mutation(
+        "edges that the backup forgot are not stale",
+        "MIR-2",
+        "writing",
+        "    if whole != extent and epoch != state.backup_epoch:",
+        "    if whole != extent and epoch > state.backup_epoch:",
+    ),
+    Mutation(
+        "populate does not look again",
+        "RD-2",
+        "fetching",
+        "    return state.overwrite_map.fillable_in(regions) - fetch.spoiled",
+        "    return state.overwrite_map.fillable_in(regions)",
+    ),
+    Mutation(
+        "a read joins a fetch that a write has overtaken",
+        "RD-1",
+        "fetch_table",
+        "        return region in geometry.regions(self.extent) and region not in self.spoiled",
+        "        return region in geometry.regions(self.extent)",
+    ),
+    Mutation(
+        "a partial write does not fill the rest of its region",
+        "RD-1",
+        "writing",
+        "    if state.is_diskless or not covered_in_part:",
+        "    if True:",
+    ),
+    Mutation(
+        "a discard forgets the map",
+        "ZERO-1",
+        "writing",
+        "    zeroed = await _perform(state, middle, Zero(Leg.BACKUP, middle), "
+        "Zero(Leg.PRIMARY, middle))",
+        "    await AllOf((Zero(Leg.BACKUP, middle),))\n    zeroed = MIRRORED",
+    ),
+    Mutation(
+        "a failed flush of the primary is passed over",
+        "LOSS-2",
+        "committing",
+        "            state.fail_primary(primary)  # what it covered is not trusted again\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "a diskless write is acknowledged from the backup's cache",
+        "LOSS-2",
+        "writing",
+        "    if fua or state.is_diskless:",
+        "    if fua:",
+    ),
+    Mutation(
+        "the loss of the primary is not committed",
+        "LOSS-2",
+        "committing",
+        "            await CommitMap(image, state.is_diskless)",
+        "            if not state.is_diskless:\n"
+        "                await CommitMap(image, state.is_diskless)",
+    ),
+    Mutation(
+        "a disk given back is trusted with what it had not flushed",
+        "LOSS-2",
+        "state",
+        "self.overwrite_map.keep(found - self.primary_unflushed - self.primary_flushing)",
+        "self.overwrite_map.keep(found)",
+    ),
+    Mutation(
+        "a disk given back is trusted with what was written since",
+        "LOSS-2",
+        "writing",
+        "        state.overwrite_map.forget_kept(regions)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "another disk is taken for the failed one",
+        "LOSS-2",
+        "state",
+        "        if same_disk:\n",
+        "        if same_disk or True:\n",
+    ),
+    Mutation(
+        "a stale region that is lost is not outdated",
+        "LOSS-3",
+        "overwrite_map",
+        "        self._sets.outdated.update(found & self._sets.stale)\n",
+        "",
+    ),
+    Mutation(
+        "a host-written region that is lost is not in doubt",
+        "LOSS-3",
+        "overwrite_map",
+        "        self._sets.in_doubt.update(found & self._sets.host_written)\n",
+        "",
+    ),
+    Mutation(
+        "what only the backup had, and forgot, is served",
+        "LOSS-3",
+        "state",
+        "        self.overwrite_map.mark_outdated(gone)\n",
+        "",
+    ),
+)
