@@ -142,6 +142,9 @@ class VolumeState:
         self.backup_epoch = max(self.backup_epoch, epoch)
         for past in [number for number in self.unflushed if number < epoch]:
             self.doubt_unflushed(self.unflushed.pop(past))
+        for past, regions in self.backup_flushing.items():
+            if past < epoch:  # the flush in flight settles them again, for its image
+                self.doubt_unflushed(regions)
 
     def doubt_unflushed(self, regions: BitMap64) -> None:
         """The backup may have forgotten the unflushed bytes of *regions*, or may yet (MIR-2).

@@ -196,15 +196,10 @@ def encode_state(stored: StoredState) -> bytes:
 def migrate(connection: sqlite3.Connection, stored: StoredState) -> None:
     """Turn a database of version 1, which holds *stored*, into one of this version.
 
-    Raises sqlite3.Error: nothing was changed; trying again may help.
+    Raises sqlite3.Error: nothing is changed once *connection* is closed; trying again may help.
     """
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        for table in TABLES_1:
-            connection.execute(f"DROP TABLE {table}")
-        write_state(connection, stored)
-        connection.execute("COMMIT")
-    except sqlite3.Error:
-        if connection.in_transaction:
-            connection.rollback()
-        raise
+    for table in TABLES_1:
+        connection.execute(f"DROP TABLE {table}")
+    write_state(connection, stored)
+    connection.execute("COMMIT")

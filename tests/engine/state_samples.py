@@ -31,7 +31,9 @@ FACTS: dict[str, Any] = {
 def changed_map() -> OverwriteMap:
     """A map with something of every kind that a state file had from its first version on."""
     overwrite_map = OverwriteMap(3 * CHUNK_REGIONS)
-    overwrite_map.mark_fetched(BitMap64([*range(100), CHUNK_REGIONS - 1, CHUNK_REGIONS + 7]))
+    in_armed_zone = 5 * ZONE // REGION + 3
+    found = [*range(100), in_armed_zone, CHUNK_REGIONS - 1, CHUNK_REGIONS + 7]
+    overwrite_map.mark_fetched(BitMap64(found))
     overwrite_map.mark_host_written(range(40, 50))
     overwrite_map.mark_stale(BitMap64([41, 42, 99, CHUNK_REGIONS + 7]))
     overwrite_map.mark_in_doubt(BitMap64([300, 301]))

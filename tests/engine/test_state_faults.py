@@ -240,6 +240,7 @@ def test_a_limit_on_pages_fails_the_commit_and_nothing_else(tmp_path: Path) -> N
         await first
         results = await asyncio.gather(*both, return_exceptions=True)
         assert [type(result) for result in results] == [StateWriteError] * 2
+        assert not db._connection.in_transaction
         db._connection.execute("PRAGMA max_page_count = 100000")
         await db.commit_facts({"short": 1})
         await db.close()

@@ -24,8 +24,9 @@ from tcmu_restore.engine.state_db import StateDb, StoredState
 from tcmu_restore.engine.state_files import NOTE, WAL, StateFiles, beside, read_files
 from tcmu_restore.engine.state_reading import check, load
 from tcmu_restore.engine.state_rebuild import RebuildReport, rebuild
-from tcmu_restore.engine.state_salvage import salvage
+from tcmu_restore.engine.state_salvage import Salvage, salvage
 from tcmu_restore.engine.state_schema import KINDS, checksum_of
+from tcmu_restore.engine.state_wal import parse_log
 from tcmu_restore.errors import StateCorruptError, StateNewerError, StateWriteError
 
 from .state_samples import (
@@ -94,7 +95,7 @@ def test_a_sound_state_becomes_what_the_core_makes_of_a_loss(unclean: StateFiles
         region_size=REGION,
         moved_to=str(aside),
     )
-    assert {41, 42, 99, CHUNK_REGIONS + 7} <= set(stored.sets.outdated)
+    assert {41, 42, 99, 5 * PER_ZONE + 3, CHUNK_REGIONS + 7} == set(stored.sets.outdated)
     assert f"Up to {report.regions_outdated * REGION} bytes" in report.cost()
     assert "unknown" not in report.cost()
     assert check(read_files(aside)).stored == changed_state()
@@ -183,7 +184,8 @@ def test_samples_of_every_version_are_rebuilt(tmp_path: Path, version: int) -> N
     facts = {**NEW, "size": 1 << 30}
     report = rebuild(path, facts, now=NOW)
     assert not report.unreadable_parts
-    assert {41, 42, CHUNK_REGIONS + 1} <= set(load(path).stored.sets.outdated)
+    armed = range(5120, 5123)
+    assert {41, 42, CHUNK_REGIONS + 1, *armed} == set(load(path).stored.sets.outdated)
 
 
 def test_a_damaged_state_of_version_1_is_saved_from_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -226,6 +228,30 @@ def test_of_a_damaged_log_whole_frames_are_used(samples: tuple[StateFiles, State
         assert saved.unreadable or saved.stored == changed_state(), bit
         whole += not saved.unreadable
     assert whole > 200
+
+
+def test_a_damaged_frame_whose_page_was_written_again_costs_nothing(
+    samples: tuple[StateFiles, StateFiles],
+) -> None:
+    files = samples[0]
+    log = parse_log(files.wal)
+    assert log is not None
+    last = {frame.page: index for index, frame in enumerate(log.frames)}
+    again = [index for index, frame in enumerate(log.frames) if last[frame.page] > index]
+    assert len(again) > 5
+    for index in again:
+        for bit in range(8 * log.end_of(index), 8 * log.end_of(index) + 32):  # the page's number
+            saved = salvage(replace(files, wal=flipped(files.wal, bit)))
+            assert saved == Salvage(changed_state(), ()), bit
+
+
+def test_a_log_that_cannot_be_read_is_counted_as_such(
+    samples: tuple[StateFiles, StateFiles],
+) -> None:
+    broken = replace(samples[0], wal=flipped(samples[0].wal, 8 * 20))
+    assert salvage(broken).unreadable == ("commits 2 to 7", "the write-ahead log")
+    assert salvage(replace(broken, mark=None)).unreadable == ("the write-ahead log",)
+    assert salvage(replace(samples[1], wal=broken.wal)).unreadable == ()
 
 
 def test_whatever_is_damaged_what_is_saved_is_true(
@@ -347,6 +373,10 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new_one(
         assert {41, 42, 99, CHUNK_REGIONS + 7} <= set(stored.sets.outdated)
         assert (stored.facts, stored.armed_zones) == (NEW, {5, 9})
         assert report.zones_in_doubt == 2
+        assert report.moved_to is not None
+        asides = (Path(report.moved_to), old.path.with_name("v.db.damaged-20261122T185207Z"))
+        assert asides[0].exists()
+        assert any(replace(read_files(aside), path=old.path) == old for aside in asides)
         if first is not None:
             break
     assert len(changes) == number - 1 > 12

@@ -123,18 +123,11 @@ class FailingConnection:
         self._real = real
         self._left = number
 
-    @property
-    def in_transaction(self) -> bool:
-        return self._real.in_transaction
-
     def execute(self, *args: Any) -> sqlite3.Cursor:
         self._left -= 1
         if self._left == 0:
             raise sqlite3.OperationalError("call")
         return self._real.execute(*args)
-
-    def rollback(self) -> None:
-        self._real.rollback()
 
 
 def test_a_sample_that_cannot_be_migrated_is_not_called_damaged(tmp_path: Path) -> None:
