@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml setup.py .ci/install vagrant/install-host.sh $(wildcard
 	$(BIN)/pip install --quiet --no-deps targetcli  # without PyGObject, which would be compiled
 	touch $@
 
-test: lint unit lab  ## everything: lint, types, unit, contract, integration, simulation, lab
+test: lint unit sim mutants lab  ## everything: lint, types, unit, contract, simulation, mutations, lab
 
 lint: $(STAMP)  ## style, types and layers
 	$(BIN)/ruff check .
@@ -36,6 +36,14 @@ format: $(STAMP)  ## put the code in its form
 
 unit: $(STAMP)  ## every test that needs no virtual machine
 	$(SUDO) $(BIN)/python -m pytest
+
+SECONDS ?= 60
+
+sim: $(STAMP)  ## hunt mistakes in the simulator for SECONDS (60) with fresh seeds, on all cores
+	$(BIN)/python -m tests.sim --seconds $(SECONDS)
+
+mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each of them
+	$(BIN)/python -m tests.sim.mutants
 
 lab: $(STAMP)  ## the scenarios on real kernels, in virtual machines
 	$(SUDO) $(BIN)/python -m pytest -m lab tests/lab

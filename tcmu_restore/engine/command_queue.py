@@ -30,6 +30,10 @@ from ..options import VolumeOptions
 from .command import Command, CommandKind
 from .driver import Driver
 
+RETRY_SECONDS = 1.0
+"""A held command is tried again this often, beside each time a source comes back: a full state
+file system says nothing when it has room again."""
+
 
 class CommandQueue:
     """The commands that a volume has accepted and not yet answered."""
@@ -49,7 +53,8 @@ class CommandQueue:
         self._on_ended = on_ended
         """Told the seconds that a command took; not one that was held or failed."""
         self._open: dict[Command, float] = {}
-        self._held: dict[Command, TimerHandle] = {}
+        self._held: dict[Command, tuple[TimerHandle, float]] = {}
+        """The next try of each, and its deadline."""
         self._is_closing = False
         self.unreachable_since: float | None = None
         """Loop time since which the backup has been away, or None."""
@@ -71,15 +76,15 @@ class CommandQueue:
     def source_changed(self) -> None:
         """A source came back: try what is held again, in the order in which it came."""
         held, self._held = self._held, {}
-        for command, timer in held.items():
+        for command, (timer, deadline) in held.items():
             timer.cancel()
-            self._attempt(command, timer.when())
+            self._attempt(command, deadline)
 
     def close(self) -> None:
         """Answer what is held with BUSY and take nothing more. What runs goes on to its end."""
         self._is_closing = True
         held, self._held = self._held, {}
-        for command, timer in held.items():
+        for command, (timer, _) in held.items():
             timer.cancel()
             self._complete(command, _closing())
 
@@ -103,12 +108,17 @@ class CommandQueue:
             self._hold(command, deadline, error)
 
     def _hold(self, command: Command, deadline: float, error: RestoreError) -> None:
-        timer = get_running_loop().call_at(deadline, self._hold_ended, command, error)
-        self._held[command] = timer
+        loop = get_running_loop()
+        when = min(deadline, loop.time() + RETRY_SECONDS)
+        timer = loop.call_at(when, self._hold_ended, command, deadline, error)
+        self._held[command] = timer, deadline
 
-    def _hold_ended(self, command: Command, error: RestoreError) -> None:
+    def _hold_ended(self, command: Command, deadline: float, error: RestoreError) -> None:
         del self._held[command]
-        self._complete(command, self._verdict(command, error))
+        if get_running_loop().time() < deadline:
+            self._attempt(command, deadline)
+        else:
+            self._complete(command, self._verdict(command, error))
 
     def _is_overdue(self) -> bool:
         if self.unreachable_since is None:

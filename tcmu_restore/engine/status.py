@@ -33,6 +33,9 @@ ADVICE = {
 }
 """What to do next, by condition; the most important condition first."""
 
+QUIET_CONDITIONS = frozenset({"resyncing", "restoring", "in_doubt", "in_sync"})
+"""What needs nobody's attention at once."""
+
 OUTDATED_EXTENTS_MAX = 100
 """How many extents a status lists."""
 

@@ -31,7 +31,7 @@ from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
 from .resync_job import ResyncJob
 from .state_db import StateDb
-from .status import ADVICE, conditions_of
+from .status import ADVICE, QUIET_CONDITIONS, conditions_of
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +167,8 @@ class VolumeEngine:
 
     def _procedure_ended(self) -> None:
         self.guard.check()
+        if (self.db.last_error is not None) is not ("state_full" in self._last_conditions):
+            self.changed()
         if self.volume.state.overwrite_map.sets.stale and self.backup.is_reachable:
             self.resync.kick()
 
@@ -190,7 +192,8 @@ class VolumeEngine:
         before, self._last_conditions = self._last_conditions, conditions
         for word in conditions:
             if word not in before:
-                log.info("volume %s: %s. %s", self.name, word, ADVICE[word])
+                level = logging.INFO if word in QUIET_CONDITIONS else logging.WARNING
+                log.log(level, "volume %s: state %s. %s", self.name, word, ADVICE[word])
         self._report(self.name, conditions[0])
 
     def _settled(self) -> None:

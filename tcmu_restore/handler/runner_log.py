@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Callable
 from typing import Final
 
 _SYSLOG: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG: Final = 7
+
+LINE_BYTES_MAX: Final = 200
+"""Below libtcmu's LOG_MSG_LEN by its prefix (function and line) and a margin."""
 
 
 class RunnerLog(logging.Handler):
@@ -26,7 +30,14 @@ class RunnerLog(logging.Handler):
             return
         level = next((level for floor, level in _SYSLOG if record.levelno >= floor), _DEBUG)
         for line in lines:
-            self._write(level, line)
+            for piece in _pieces(line):
+                self._write(level, piece)
+
+
+def _pieces(line: str) -> list[str]:
+    """Cut what tcmu-runner would cut, newline and all: it keeps 255 bytes with its own prefix."""
+    width = LINE_BYTES_MAX if line.isascii() else LINE_BYTES_MAX // 4
+    return textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True) or [""]
 
 
 def install(write: Callable[[int, str], None]) -> RunnerLog:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from pyroaring import BitMap64
 
 from tcmu_restore.core.overwrite_map import OverwriteMap
 from tcmu_restore.core.region_sets import CHUNK_REGIONS, RegionSets
+from tcmu_restore.engine import state_db
 from tcmu_restore.engine.state_db import StateDb
 from tcmu_restore.engine.state_reading import load
+from tcmu_restore.engine.state_schema import StateWriter
 from tcmu_restore.errors import StateCorruptError, StateNewerError, StateWriteError
 
 
@@ -104,6 +108,37 @@ def test_damage_is_refused(tmp_path: Path, statement: str, match: str) -> None:
     written(path)
     change(path, statement)
     refuse(path, StateCorruptError, match)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "kind", "regions", "match"),
+    [
+        (0, "shiny", [1], "unknown kind 'shiny'"),
+        (1, "current", [1], "chunk 1 holds regions of another one"),
+        (0, "stale", [2], "a stale region is not current"),
+    ],
+)
+def test_what_a_mistake_of_ours_committed_is_refused(
+    tmp_path: Path, chunk: int, kind: str, regions: list[int], match: str
+) -> None:
+    path = tmp_path / "v.db"
+    StateDb.create(path, {})
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        writer = StateWriter(connection)
+        writer._put_regions(chunk, kind, BitMap64(regions).serialize(), 0)
+        writer.seal()
+    refuse(path, StateCorruptError, match)
+
+
+def test_a_state_that_sqlite_reads_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.db"
+    StateDb.create(path, {"a": 1})
+    loaded = load(path)
+    other = replace(loaded, commits=loaded.commits + 1)
+    monkeypatch.setattr(state_db, "load", lambda path: other)
+    refuse(path, StateCorruptError, "another state than was checked")
 
 
 def test_a_missing_and_a_foreign_file_are_refused(tmp_path: Path) -> None:

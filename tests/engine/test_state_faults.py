@@ -258,6 +258,7 @@ def test_a_mistake_of_ours_is_not_taken_for_an_error_of_the_disk(tmp_path: Path)
         db, _ = StateDb.open(path)
         with pytest.raises(TypeError):
             await db.commit_facts({"a": 1, "b": object()})
+        assert not db._connection.in_transaction
         assert db.last_error is None
         await db.commit_facts({"c": 1})
         await db.close()

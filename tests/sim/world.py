@@ -98,6 +98,8 @@ class World:
         self.epoch = 0
         self.is_linked = self.is_snapshot_linked = True
         self.commits_fail = False
+        self.landed: Commit | None = None
+        """A commit that failed and is found all the same, if no later one takes its place."""
         self.sets = RegionSets.empty()
         self.zones: set[int] = set()
         self.is_failed = False
@@ -240,9 +242,9 @@ class World:
             case CommitMap() | CommitIntent() | AdoptPrimary():
                 self.commits.pop(0)
                 if self.commits_fail:
-                    if self.rng.random() < 0.3:
-                        self.commit(effect)  # it is there all the same
+                    self.landed = effect if self.rng.random() < 0.3 else None
                     raise StateWriteError("state", "simulated")
+                self.landed = None
                 self.commit(effect)
                 if isinstance(effect, AdoptPrimary):
                     self.attached = self.identity = self.slot
@@ -341,6 +343,9 @@ class World:
             for part in task.parts:
                 if isinstance(part, (Write, Zero)) and self.rng.random() < 0.5:
                     self.try_to_perform(part)
+        if self.landed is not None:
+            self.commit(self.landed)
+            self.landed = None
         for commit in self.commits[: self.rng.randrange(len(self.commits) + 1)]:
             self.commit(commit)
         self.commits.clear()
