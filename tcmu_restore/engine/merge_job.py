@@ -117,6 +117,9 @@ class MergeJob:
         )
 
     def _fill(self) -> None:
+        failure = self._volume.state.primary_failure
+        if failure is not None:
+            self._wait(f"the primary is failed: {failure}")
         while self._has_room:
             plan = plan_merge_step(self._volume.state, self._cursor, self._sizer.length)
             if plan.step is not None and not self._is_due(plan.step):
@@ -157,8 +160,6 @@ class MergeJob:
         left = state.overwrite_map.lost_count - len(state.overwrite_map.sets.outdated)
         if left == 0:
             self._enter(MergeState.DONE)
-        elif state.is_diskless:
-            self._wait(f"the primary is failed: {state.primary_failure}")
         else:
             self._cursor = 0
             self._wait("some regions could not be merged and are tried again")
