@@ -1,6 +1,6 @@
 """A volume: every procedure that a driver may start on it, in one place.
 
-Rules the procedures keep are numbered in DESIGN.md section 6 and cited where
+Rules the procedures keep are numbered in docs/rules.md and cited where
 they are enforced: MAP in ``overwrite_map`` and ``committing``, INT in
 ``intent_log`` and ``writing``, RD in ``fetching`` and ``fetch_table``, MIR in
 ``writing``, ``committing`` and ``resync``, MRG in ``merge``, LOSS in ``reading``

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One mistake. *rule* is the rule of DESIGN.md that it breaks."""
+    """One mistake. *rule* is the rule of docs/rules.md that it breaks."""
 
     name: str
     rule: str
