@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 .PHONY: help setup test lint format unit sim mutants lab lab-soak demo bench image clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(STAMP)  ## install what building and testing needs, on Debian 12 or 13
 
@@ -47,6 +47,10 @@ mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each 
 
 lab: $(STAMP)  ## the scenarios on real kernels, in virtual machines
 	$(SUDO) $(BIN)/python -m pytest -m lab tests/lab
+
+TIMES ?= 10
+lab-soak: $(STAMP)  ## every failure scenario, TIMES times, with a report in build/lab/soak.json
+	$(SUDO) $(BIN)/python -m tests.lab.soak --times $(TIMES)
 
 demo: $(STAMP)  ## the main job, live, with a report and a picture in build/demo
 	$(SUDO) $(BIN)/python -m vagrant.demo

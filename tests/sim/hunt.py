@@ -16,6 +16,7 @@ from .shrink import failure_of, shrink
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "build" / "sim" / "report.json"
 BATCH = 50
+PROGRESS_SECONDS = 20.0
 SHRUNK_MAX = 5
 """Failing seeds that are made small; the others are only listed."""
 
@@ -39,12 +40,14 @@ def hunt(first_seed: int, *, count: int | None, seconds: float | None) -> Report
     report = Report(first_seed=first_seed, commit=_commit())
     began = time.monotonic()
     end = None if seconds is None else began + seconds
+    shown = began
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for done, failing in _results(pool, _batches(first_seed, count), end):
             report.seeds += done
             report.failing_seeds += failing
             if failing:
                 print(f"FAILED: {' '.join(map(str, failing))}", flush=True)
+            shown = _show(report, began, shown)
     report.seconds = round(time.monotonic() - began, 1)
     report.seeds_per_second = round(report.seeds / max(report.seconds, 0.001), 1)
     report.failed = len(report.failing_seeds)
@@ -52,6 +55,17 @@ def hunt(first_seed: int, *, count: int | None, seconds: float | None) -> Report
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _show(report: Report, began: float, shown: float) -> float:
+    """Print how far the hunt is, every PROGRESS_SECONDS; return when that was done last."""
+    now = time.monotonic()
+    if now - shown < PROGRESS_SECONDS:
+        return shown
+    rate = report.seeds / (now - began)
+    failed = len(report.failing_seeds)
+    print(f"{report.seeds} seeds, {failed} failed, {rate:.0f} a second", flush=True)
+    return now
 
 
 def _batches(first: int, count: int | None) -> Iterator[range]:

@@ -24,7 +24,8 @@ class Load:
         self._stage = stage
         self._machine = stage.lab.initiator
         self._log = f"/run/{stage.name}.{label}"
-        words = f"lab-load {stage.device} {BLOCKS} {self._log} --folder {stage.folder}"
+        words = f"echo $$ >{self._log}.pid; exec lab-load {stage.device} {BLOCKS} {self._log} "
+        words += f"--folder {stage.folder}"
         self._machine.run(f"rm -f {self._log}*")
         self._job: Job = self._machine.start_script(" ".join((words, *options)))
 

@@ -180,7 +180,9 @@ class Stage(ServedScene):
         """Take everything away again; what is not there is no error."""
         target = f"iscsiadm -m node -T {IQN}{self.name}"
         self.lab.initiator.run(
-            f"umount {self.folder} || true; dmsetup remove --retry {self.name} || true\n"
+            f"for file in /run/{self.name}.*.pid; do kill -9 $(cat $file) || true; done\n"
+            f"rm -f /run/{self.name}.*; umount {self.folder} || true\n"
+            f"dmsetup remove --retry {self.name} || true\n"
             f"{target} --logout || true; {target} -o delete || true"
         )
         delete = call_words("DeleteVolume", self.name)
