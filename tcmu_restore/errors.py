@@ -255,7 +255,7 @@ class StateCorruptError(RestoreError):
 
     path: str
     reason: str
-    template = "The state file {path} is damaged: {reason}. It was left untouched, and the volume was not opened."
+    template = "The state file {path} is damaged: {reason}. It was left untouched, and the volume was not opened. The way out is: tcmu-restore state rebuild"
 
 
 @dataclass(eq=False)

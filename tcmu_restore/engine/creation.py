@@ -16,11 +16,13 @@ CONNECT_SECONDS = 10.0
 """How long a verb that needs a peer waits for it."""
 
 
-async def probe_backup(peer: PeerDefinition) -> SourceGeometry:
-    """Return what the backup is. Raises SourceError if it does not answer."""
+async def probe_backup(peer: PeerDefinition, *, flush: bool = False) -> SourceGeometry:
+    """Return what the backup is, and *flush* it. Raises SourceError if it does not answer."""
     store = connect_peer(peer, None)
     try:
         await store.wait_ready(CONNECT_SECONDS)
+        if flush:
+            await store.flush()
         return store.geometry
     finally:
         await store.close()

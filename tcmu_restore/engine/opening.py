@@ -103,6 +103,7 @@ async def open_engine(  # noqa: PLR0913 - keyword-only settings
     Raises:
         UnknownVolumeError, BadDefinitionError, StateCorruptError, StateNewerError,
         SizeMismatchError, BlockSizeMismatchError: nothing was changed.
+        StateWriteError: the state file is locked, or an old one cannot be migrated.
     """
     definition = load_definition(definition_dir, name)
     db, stored = StateDb.open(state_dir / f"{name}.db")

@@ -41,6 +41,7 @@ from .device_watch import DeviceWatch
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
 from .state_db import StateDb
+from .state_files import BESIDE
 from .state_rebuild import rebuild
 from .status import describe
 from .volume_engine import VolumeEngine
@@ -129,7 +130,7 @@ class VolumeRegistry:
         if name in self._open:
             raise VolumeInUseError(name)
         definition_path(self.definition_dir, name).unlink()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", *BESIDE):
             with suppress(FileNotFoundError):
                 (self.state_dir / f"{name}.db{suffix}").unlink()
 
@@ -232,11 +233,13 @@ class VolumeRegistry:
         definition = load_definition(self.definition_dir, name)
         if name in self._open:
             raise VolumeInUseError(name)
-        found = await probe_backup(definition.backup)
+        found = await probe_backup(definition.backup, flush=True)
         disk = await probe_primary(definition.primary, found)
+        if name in self._open:
+            raise VolumeInUseError(name)
         facts = first_facts(found, disk, definition.options)
-        path = self.state_dir / f"{name}.db"
-        report = await get_running_loop().run_in_executor(None, rebuild, path, facts)
+        # here on the loop, though it blocks for a few fsyncs: nobody may open it meanwhile
+        report = rebuild(self.state_dir / f"{name}.db", facts)
         log.warning("volume %s: state rebuilt: %s", name, report.cost())
         kept = f" The old state is kept as {report.moved_to}." if report.moved_to else ""
         return f"All of {name!r} is lost now and comes from the backup. {report.cost()}{kept}"

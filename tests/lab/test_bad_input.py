@@ -17,6 +17,19 @@ pytestmark = pytest.mark.lab
 
 SIZE = 16 * MIB
 
+RECORD_ANOTHER_IDENTITY = """python3 - <<'END'
+import asyncio, pathlib
+from tcmu_restore.engine.state_db import StateDb
+
+async def change():
+    db, stored = StateDb.open(pathlib.Path("{}"))
+    backup = stored.facts["backup"] | {{"identity": "naa.1"}}
+    await db.commit_facts({{"backup": backup}})
+    await db.close()
+
+asyncio.run(change())
+END"""
+
 
 @pytest.fixture(scope="module")
 def scene(lab: Lab) -> Iterator[Scene]:
@@ -159,10 +172,7 @@ def test_a_volume_that_must_not_be_used_is_refused(scene: Scene, mode: str) -> N
         assert "schema version 99" in primary.run("tail -n 5 /var/log/tcmu-runner.log")
         assert primary.run(f"sha256sum {state}") == digest
     else:
-        primary.run(
-            f"sqlite3 {state} \"UPDATE fact SET value = json_set(value, '$.identity', 'naa.1') "
-            "WHERE name = 'backup'\""
-        )
+        primary.run(RECORD_ANOTHER_IDENTITY.format(state))
         primary.run(create)  # a LUN is never kept away for its backup; it just is not used
         status = primary.run(f"sleep 2; tcmu-restore status {name}")
         assert "was recorded" in status
