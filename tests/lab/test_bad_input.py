@@ -178,3 +178,23 @@ def test_a_volume_that_must_not_be_used_is_refused(scene: Scene, mode: str) -> N
         assert "was recorded" in status
         primary.run(f"targetcli /backstores/user:restore delete {name}")
     primary.run(f"tcmu-restore delete {name}")
+
+
+def test_a_damaged_state_file_is_refused_and_can_be_rebuilt(scene: Scene) -> None:
+    primary, name = scene.lab.primary, "damaged"
+    state = f"/var/lib/tcmu-restore/{name}.db"
+    primary.run(f"tcmu-restore create {name} --primary /dev/disk/by-id/virtio-spare {LUN}")
+    primary.run(f"targetcli /backstores/user:restore delete {name}")
+    primary.run(f"truncate -s 3000 {state}; sha256sum {state} >/tmp/damaged.sha256")
+    create = f"targetcli /backstores/user:restore create name={name} size={SIZE}B cfgstring={name}"
+    with pytest.raises(GuestScriptError):
+        primary.run(create)
+    primary.run("sha256sum --check /tmp/damaged.sha256")  # refused, and not touched
+    assert "damaged" in primary.run("tail -n 8 /var/log/tcmu-runner.log")
+    assert "state rebuild" in primary.run(f"tcmu-restore status {name} || true")
+    said = primary.run(f"tcmu-restore state rebuild {name} --yes")
+    assert "is lost now" in said
+    assert "given up" in said
+    primary.run(create)
+    primary.run(f"targetcli /backstores/user:restore delete {name}; tcmu-restore delete {name}")
+    assert not primary.run(f"ls /var/lib/tcmu-restore | grep '^{name}.db$' || true").strip()
