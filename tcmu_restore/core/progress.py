@@ -24,6 +24,8 @@ class Counters:
     regions_skipped_current: int = 0
     regions_resynced: int = 0
     regions_repaired: int = 0
+    regions_verified: int = 0
+    regions_differing: int = 0
     populates_dropped: int = 0
     flushes: int = 0
     map_commits: int = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pyroaring import BitMap64
 
-from . import committing, losing, merge, reading, replacing, resync, writing
+from . import committing, losing, merge, reading, replacing, resync, verify, writing
 from .buffer import Buffers
 from .effects import Procedure
 from .extent import Extent
@@ -80,6 +80,12 @@ class Volume:
     def resync_step(self, extent: Extent) -> Procedure[None]:
         """Resync one step. See ``resync.resync_step``."""
         return resync.resync_step(self.state, extent)
+
+    def verify_step(
+        self, extent: Extent, repair: verify.Repair, differing: BitMap64
+    ) -> Procedure[None]:
+        """Compare both sides. See ``verify.verify_step``."""
+        return verify.verify_step(self.state, extent, repair, differing)
 
     def backup_epoch_began(self, epoch: int) -> None:
         """What the backup acknowledged before *epoch* and had not flushed becomes stale (MIR-2)."""

@@ -26,7 +26,7 @@ from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
-from . import loss_verbs
+from . import job_verbs, loss_verbs
 from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
@@ -217,11 +217,15 @@ class VolumeRegistry:
 
     async def resync_pause(self, name: str) -> None:
         """Send no stale region to the backup until ``resync_resume``, also after a restart."""
-        await self.engine(name).pause_resync(paused=True)
+        await job_verbs.resync(self.engine(name), "pause")
 
     async def resync_resume(self, name: str) -> None:
         """Go on with a paused resync."""
-        await self.engine(name).pause_resync(paused=False)
+        await job_verbs.resync(self.engine(name), "resume")
+
+    async def verify(self, name: str, verb: str, *, repair: str = "none") -> None:
+        """Compare primary and backup: start, pause, resume, cancel. See ``job_verbs.verify``."""
+        await job_verbs.verify(self.engine(name), verb, repair)
 
     async def rebuild_state(self, name: str) -> str:
         """Make the state of *name* anew, with everything lost; return what that costs.
@@ -279,19 +283,19 @@ class VolumeRegistry:
 
     async def merge_start(self, name: str) -> None:
         """Start the merge."""
-        await self.engine(name).merge_verb("start")
+        await job_verbs.merge(self.engine(name), "start")
 
     async def merge_pause(self, name: str) -> None:
         """Pause the merge; it stays paused over a restart."""
-        await self.engine(name).merge_verb("pause")
+        await job_verbs.merge(self.engine(name), "pause")
 
     async def merge_resume(self, name: str) -> None:
         """Go on with a paused merge."""
-        await self.engine(name).merge_verb("resume")
+        await job_verbs.merge(self.engine(name), "resume")
 
     async def merge_cancel(self, name: str) -> None:
         """Stop the merge; what is merged stays merged."""
-        await self.engine(name).merge_verb("cancel")
+        await job_verbs.merge(self.engine(name), "cancel")
 
     def _connect_snapshot(
         self, engine: VolumeEngine, record: dict[str, Any], expected: SourceGeometry | None

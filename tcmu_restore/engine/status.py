@@ -6,6 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core.region_sets import runs_of
+from ..sources.base import BlockSource
+from ..sources.statistics import SourceStatistics
 
 if TYPE_CHECKING:
     from .volume_engine import VolumeEngine
@@ -70,6 +72,21 @@ def outdated_extents(engine: VolumeEngine) -> list[tuple[int, int]]:
     return [(extent.offset, extent.length) for extent in extents]
 
 
+def traffic_of(source: BlockSource) -> dict[str, Any]:
+    """Return what *source* has moved since it was opened, and its latency; null: not measured."""
+    statistics: SourceStatistics | None = getattr(source, "statistics", None)
+    if statistics is None:
+        return {"latency_ms": None}
+    return {
+        "latency_ms": statistics.latency_seconds * 1000 or None,
+        "read_bytes": statistics.read_bytes,
+        "written_bytes": statistics.written_bytes,
+        "retried_commands": statistics.retried_commands,
+        "failed_commands": statistics.failed_commands,
+        "session_losses": statistics.session_losses,
+    }
+
+
 def describe(engine: VolumeEngine) -> dict[str, Any]:
     """Return the status document. Sizes are bytes, times milliseconds or seconds by name."""
     state, sets = engine.volume.state, engine.volume.state.overwrite_map.sets
@@ -104,18 +121,21 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "url": engine.definition.backup.url,
             "reachable": engine.backup.is_reachable,
             "reason": str(engine.backup.last_error or ""),
-            "latency_ms": engine.backup.statistics.latency_seconds * 1000 or None,
-        },
+        }
+        | traffic_of(engine.backup),
         "snapshot": None
         if snapshot is None
         else {
             "source": engine.facts["snapshot"]["source"],
             "reachable": snapshot.is_reachable,
             "reason": str(getattr(snapshot, "last_error", None) or ""),
-        },
+        }
+        | traffic_of(snapshot),
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),
+        "verify": engine.verify.status(),
         "outdated_extents": outdated_extents(engine),
+        "events": engine.events.as_list(),
         "state_file": {"path": str(engine.db.path), "error": str(engine.db.last_error or "")},
         "armed_zones": len(state.intent.armed),
         "counters": state.counters.as_dict()

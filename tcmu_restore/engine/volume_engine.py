@@ -26,12 +26,14 @@ from .command_queue import CommandQueue
 from .definition import Definition
 from .device_watch import DeviceWatch
 from .driver import Driver
+from .events import EventLog
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
 from .resync_job import ResyncJob
 from .state_db import StateDb
 from .status import ADVICE, QUIET_CONDITIONS, conditions_of
+from .verify_job import VerifyJob
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class VolumeEngine:
         """Whether a verb is under way that another one must not meet."""
         self._report = on_change
         self._last_conditions: list[str] = []
+        self.events = EventLog()
         self.is_settled = False
         self._settle = get_running_loop().call_later(SETTLE_SECONDS, self._settled)
         self._idle = Event()
@@ -95,7 +98,10 @@ class VolumeEngine:
             on_change=self.changed,
         )
         self.resync = ResyncJob(volume, self.driver, self._pacer)
-        self.resync.is_paused = bool(self.facts.get("resync_paused"))
+        if self.facts.get("resync_paused"):
+            self.resync.pause()
+        self.verify = VerifyJob(volume, self.driver, self._pacer, on_change=self.changed)
+        self.verify.take_up(self.facts.get("verify"))
         self._checkpoints = Checkpoints(volume, self.driver, options, on_ended=self.changed)
         self._checkpoints.start()
         self.guard = PrimaryGuard(
@@ -153,6 +159,7 @@ class VolumeEngine:
             self.commands.source_changed()
             self.merge.source_changed()
             self.resync.backup_returned()
+            self.verify.backup_returned()
         self.changed()
 
     def snapshot_changed(self, reachable: bool) -> None:
@@ -187,6 +194,7 @@ class VolumeEngine:
         if self.backup.is_reachable:
             self.resync.kick()
         conditions = conditions_of(self)
+        self.events.observe(self, conditions)
         if conditions == self._last_conditions:
             return
         before, self._last_conditions = self._last_conditions, conditions
@@ -222,7 +230,12 @@ class VolumeEngine:
             "counters": self.volume.state.counters.as_dict(),
             "merge": self.merge.state.value,
             "resync_paused": self.resync.is_paused,
+            "verify": self.verify.fact(),
         }
+
+    async def keep_facts(self) -> None:
+        """Make durable how far the jobs are."""
+        await self.db.commit_facts(self.job_facts())
 
     async def run_verb(self, verb: str, procedure: Callable[[], Procedure[None]]) -> None:
         """Run an admin's *procedure*, one at a time. Raises WrongStateError and what it raises."""
@@ -230,7 +243,8 @@ class VolumeEngine:
             raise WrongStateError(self.name, verb, "another command is under way; try again")
         self.is_preparing = True
         try:
-            await self.driver.run(procedure())
+            with self.events.verb(verb):
+                await self.driver.run(procedure())
         finally:
             self.is_preparing = False
             self.changed()
@@ -241,7 +255,8 @@ class VolumeEngine:
             raise WrongStateError(self.name, "replace the primary", "another command is under way")
         self.is_preparing = True
         try:
-            self.facts["primary_identity"] = await self.guard.replace(path)
+            with self.events.verb(f"replace the primary by {path}"):
+                self.facts["primary_identity"] = await self.guard.replace(path)
         finally:
             self.is_preparing = False
         self.merge.source_changed()
@@ -251,6 +266,7 @@ class VolumeEngine:
         """Use *snapshot* from now on; *record* is what a restart needs to find it again."""
         await self.db.commit_facts({"snapshot": record})
         self.facts["snapshot"] = record
+        self.events.add("command", f"Command: attach the snapshot {record['source']}.")
         self.performer.snapshot = snapshot
         self.changed()
 
@@ -264,27 +280,8 @@ class VolumeEngine:
         await self.db.commit_facts({"snapshot": None})
         self.facts["snapshot"] = None
         self.performer.snapshot = None
+        self.events.add("command", "Command: detach the snapshot.")
         await snapshot.close()
-
-    async def pause_resync(self, *, paused: bool) -> None:
-        """Pause resync or let it go on; durable on return."""
-        if paused:
-            self.resync.pause()
-        else:
-            self.resync.resume()
-        await self.db.commit_facts(self.job_facts())
-
-    async def merge_verb(self, verb: str) -> None:
-        """Carry out start, pause, resume or cancel; the new state is durable on return."""
-        merge, allowed = self.merge, _ALLOWED[verb]
-        if merge.state not in allowed:
-            raise WrongStateError(self.name, f"{verb} the merge", f"it is {merge.state.value}")
-        if self.performer.snapshot is None and verb in ("start", "resume"):
-            raise WrongStateError(self.name, f"{verb} the merge", "no snapshot is attached")
-        {"start": merge.start, "pause": merge.pause, "resume": merge.resume, "cancel": merge.stop}[
-            verb
-        ]()
-        await self.db.commit_facts(self.job_facts())
 
     async def close(self) -> None:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
@@ -292,6 +289,7 @@ class VolumeEngine:
         self.is_settled = False
         self._checkpoints.stop()
         self.resync.stop()
+        self.verify.stop()
         self.merge.close()
         self.commands.close()
         if self.performer.snapshot is not None:  # what it still sends may take long to arrive
@@ -317,11 +315,3 @@ class VolumeEngine:
             error = await wait_for(ended, CLOSE_SECONDS)
             if isinstance(error, RestoreError):
                 raise error
-
-
-_ALLOWED = {
-    "start": (MergeState.IDLE, MergeState.DONE),
-    "pause": (MergeState.RUNNING,),
-    "resume": (MergeState.PAUSED,),
-    "cancel": (MergeState.RUNNING, MergeState.PAUSED),
-}

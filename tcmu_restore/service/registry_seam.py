@@ -50,6 +50,30 @@ class Condition(TypedDict):
     advice: str
 
 
+class Event(TypedDict):
+    """What happened to a volume since it was opened; *time* is ISO 8601 in UTC.
+
+    *word* is ``condition_began``, ``condition_ended``, ``merge``, ``command``, ``command_failed``;
+    more may be added. *count*: how often it happened lately, *time* being the last one's.
+    """
+
+    time: str
+    word: str
+    sentence: str
+    count: int
+
+
+class Traffic(TypedDict):
+    """What a source moved since it was opened; absent where it is not counted, as of a file."""
+
+    latency_ms: NotRequired[float | None]
+    read_bytes: NotRequired[int]
+    written_bytes: NotRequired[int]
+    retried_commands: NotRequired[int]
+    failed_commands: NotRequired[int]
+    session_losses: NotRequired[int]
+
+
 class PrimaryStatus(TypedDict):
     """The local disk: its path, one word about it, and why it failed if it did.
 
@@ -64,16 +88,15 @@ class PrimaryStatus(TypedDict):
     returned_path: NotRequired[str | None]
 
 
-class BackupStatus(TypedDict):
+class BackupStatus(Traffic):
     """The live copy. *reason* says why it cannot be reached, else it is empty or null."""
 
     url: str
     reachable: bool
     reason: str | None
-    latency_ms: float | None
 
 
-class SnapshotStatus(TypedDict):
+class SnapshotStatus(Traffic):
     """The attached static copy; *source* is a URL or a path."""
 
     source: str
@@ -116,7 +139,8 @@ class VolumeStatus(TypedDict):
     A volume in the state ``closed`` has only *volume*, *state* and *advice*, the sizes where they
     are known, and perhaps *state_file*. *conditions* are all that hold, most important first;
     *state* and *advice* are the first one's. *outdated_extents* are at most 100 pairs of offset
-    and length; ``regions.outdated`` counts them all. *counters* are ``reads_from_backup``,
+    and length; ``regions.outdated`` counts them all. *events* are the last 50, oldest first.
+    *counters* are ``reads_from_backup``,
     ``bytes_read_from_backup``, ``regions_merged`` and so on; more may be added.
     """
 
@@ -137,6 +161,7 @@ class VolumeStatus(TypedDict):
     outdated_extents: NotRequired[list[tuple[int, int]]]
     resync: NotRequired[ResyncStatus]
     state_file: NotRequired[StateFileStatus]
+    events: NotRequired[list[Event]]
 
 
 class Registry(Protocol):

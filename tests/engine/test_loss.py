@@ -286,3 +286,52 @@ def test_full_state_file_system_holds_writes_and_loses_nothing(rig: Rig) -> None
             assert await read(engine, SIZE - REGION, REGION) == b"x" * REGION
 
     run(go)
+
+
+@pytest.mark.parametrize("repair", ["primary", "backup"])
+def test_verify_finds_and_repairs_what_differs(rig: Rig, repair: str) -> None:
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            await fully_restored(rig, engine)
+            await do(engine, CommandKind.FLUSH, 0, b"")
+        with rig.primary.open("r+b") as disk:
+            disk.seek(700 * REGION + 3)
+            disk.write(b"?")
+        async with rig.opened() as engine:
+            await rig.registry.verify("v", "start", repair=repair)
+            async with asyncio.timeout(20):
+                while rig.registry.status("v")["verify"]["state"] != "done":  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            status = rig.registry.status("v")["verify"]
+            assert status["differing_extents"] == [(700 * REGION, REGION)]
+            assert status["bytes_done"] == status["bytes_total"]
+            await resynced(engine)
+            right = rig.content[700 * REGION : 701 * REGION]
+            wrong = right[:3] + b"?" + right[4:]
+            expected = wrong if repair == "primary" else right
+            assert await read(engine, 700 * REGION, REGION) == expected
+            await do(engine, CommandKind.FLUSH, 0, b"")
+        assert (rig.folder / "backup").read_bytes()[700 * REGION : 701 * REGION] == expected
+
+    run(go)
+
+
+def test_verify_goes_on_after_a_restart(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            await fully_restored(rig, engine)
+            await rig.registry.verify("v", "start")
+            await rig.registry.verify("v", "pause")
+            with pytest.raises(WrongStateError, match="paused"):
+                await rig.registry.verify("v", "start")
+        async with rig.opened():
+            assert rig.registry.status("v")["verify"]["state"] == "paused"
+            await rig.registry.verify("v", "resume")
+            async with asyncio.timeout(20):
+                while rig.registry.status("v")["verify"]["state"] != "done":  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert rig.registry.status("v")["verify"]["regions_differing"] == 0
+
+    run(go)

@@ -13,6 +13,7 @@ from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.extent import Extent
 from tcmu_restore.core.merge import plan_merge_step
 from tcmu_restore.core.resync import plan_resync_step
+from tcmu_restore.core.verify import Repair, plan_verify_step
 from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import MiscompareError, RestoreError
 
@@ -84,7 +85,8 @@ class Simulation:
             (0.38, self.begin_compare_and_write),
             (0.56, self.begin_read),
             (0.68, self.begin_merge),
-            (0.74, self.begin_resync),
+            (0.72, self.begin_resync),
+            (0.74, self.begin_verify),
             (0.84, self.begin_flush),
             (0.93, self.begin_checkpoint),
             (1.0, self.begin_verb),
@@ -173,6 +175,18 @@ class Simulation:
         extent = plan_resync_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
         if extent is not None:
             self.world.start(volume.resync_step(extent), _nothing)
+        return extent
+
+    def begin_verify(self) -> Extent | None:
+        """Both sides must hold alike what is current and not stale, at any moment (MIR-1)."""
+        volume, found = self.world.volume, BitMap64()
+        extent = plan_verify_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
+
+        def done(_: Any) -> None:
+            assert not found, f"verify: both sides differ at {list(found)}"
+
+        if extent is not None:
+            self.world.start(volume.verify_step(extent, Repair.NONE, found), done)
         return extent
 
     def begin_flush(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from vagrant.errors import GuestScriptError
@@ -102,6 +105,38 @@ def outdated_accepted(lab: Lab) -> None:
         replaced = stage.replace_disk()
         replaced.merge()
         _finish(replaced, load)
+
+
+@contextmanager
+def _frozen_file_system(stage: Stage) -> Iterator[None]:
+    """Keep ext4 from writing by itself meanwhile: its bytes would be lost too."""
+    stage.lab.initiator.run(f"fsfreeze -f {stage.folder}")
+    try:
+        yield
+    finally:
+        stage.lab.initiator.run(f"fsfreeze -u {stage.folder}")
+
+
+def _lose_newest_bytes(stage: Stage) -> None:
+    """Write while the backup is away, lose the disk, and give these bytes up."""
+    fresh, other = stage.size - 2 * ZONE, stage.size - ZONE
+    lab = stage.lab
+    lab.primary.cut("thin")
+    try:
+        stage.wait_until("degraded", has("degraded"))
+        lab.initiator.run(_write_block(stage, fresh))
+        stage.remove_disk()
+        stage.wait_until("failed", has("failed"))
+    finally:
+        lab.primary.restore("thin")
+    status = stage.wait_until("outdated", lambda s: has("outdated")(s) and not has("failed")(s))
+    assert status["outdated_extents"] == [[fresh, 4096]]
+    lab.initiator.run(_read_block(stage, other))
+    with pytest.raises(GuestScriptError):
+        lab.initiator.run(_read_block(stage, fresh))
+    stage.restore(f"accept-outdated {stage.name} --offset {fresh} --length 4096 --yes")
+    older = lab.initiator.run(f"{_read_block(stage, fresh)} | tr -d '\\0' | wc -c")
+    assert older.strip() == "0"
 
 
 def _write_block(stage: Stage, offset: int) -> str:

@@ -31,7 +31,8 @@ def state_space_full(lab: Lab) -> None:
             lab.initiator.run(_write(stage, armed), timeout_seconds=60)
             waiting = lab.initiator.start_script(_write(stage, idle))
             lab.primary.run(f"sleep {FULL_SECONDS}")
-            assert waiting.is_running, "a zone was written that was not armed durably"
+            if not waiting.is_running:
+                raise AssertionError(f"written, but not armed durably: {waiting.wait()}")
         finally:
             lab.primary.run(f"rm -f {_BALLAST}*")
         waiting.wait()
