@@ -170,6 +170,10 @@ class OverwriteMap:
         self._touch(self._sets.kept)
         self._sets.restore_kept()
 
+    def touch(self, regions: BitMap64) -> None:
+        """Count the chunks of *regions* as changed."""
+        self._touch(regions)
+
     def commit_failed(self, image: MapImage) -> None:
         """Count the chunks of *image* as changed again: its commit did not happen."""
         self._changed.update(image.chunks)

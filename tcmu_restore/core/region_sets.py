@@ -65,6 +65,15 @@ class MapImage:
 
     chunks: dict[int, RegionSets]
 
+    def with_outdated(self, regions: BitMap64) -> MapImage:
+        """Return the image with those of *regions* that it calls lost outdated as well."""
+        chunks = {}
+        for index, sets in self.chunks.items():
+            window = BitMap64(range(index * CHUNK_REGIONS, (index + 1) * CHUNK_REGIONS))
+            lost = (regions & window) - sets.current
+            chunks[index] = replace(sets, outdated=sets.outdated | lost)
+        return MapImage(chunks)
+
     def with_stale(self, regions: BitMap64) -> MapImage:
         """Return the image with those of *regions* that it calls current marked stale as well."""
         return MapImage(

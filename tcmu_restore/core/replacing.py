@@ -27,7 +27,7 @@ async def replace_primary(state: VolumeState, *, same_disk: bool) -> None:
         raise WrongStateError("the volume", "replace the primary", "it is not failed")
     image = state.overwrite_map.take_adoption_image(same_disk=same_disk)
     try:
-        await AdoptPrimary(image)
+        await AdoptPrimary(image.with_outdated(state.backup_only))
     except BaseException:
         state.overwrite_map.commit_failed(image)
         raise

@@ -44,7 +44,11 @@ class VolumeState:
     """The newest durability epoch of the backup that is known to have begun."""
 
     backup_only: BitMap64 = field(default_factory=BitMap64)
-    """Regions that were lost while the backup had not flushed what was written to them."""
+    """Regions that were lost while the backup had not flushed what was written to them.
+
+    A committed image calls them outdated: after a restart nobody could tell whether the backup
+    has forgotten them meanwhile (LOSS-3).
+    """
 
     primary_unflushed: BitMap64 = field(default_factory=BitMap64)
     """Regions written on the primary, or being written, since its last flush began."""
@@ -164,7 +168,8 @@ class VolumeState:
 
     def backup_flushed(self, regions: BitMap64) -> None:
         """The backup has made what it had of *regions* durable; later writes are noted anew."""
-        durable = regions.copy()
+        durable = regions & self.backup_only
         for unflushed in self.unflushed.values():
             durable.difference_update(unflushed)
         self.backup_only.difference_update(durable)
+        self.overwrite_map.touch(durable)  # an earlier image calls them outdated

@@ -231,9 +231,9 @@ MUTATIONS = (
         "the loss of the primary is not committed",
         "LOSS-2",
         "committing",
-        "            await CommitMap(image, state.is_diskless)",
+        "            await CommitMap(image.with_outdated(",
         "            if not state.is_diskless:\n"
-        "                await CommitMap(image, state.is_diskless)",
+        "                await CommitMap(image.with_outdated(",
     ),
     Mutation(
         "a disk given back is trusted with what it had not flushed",

@@ -204,7 +204,26 @@ def disk_given_back(run: Run) -> None:
     run.checkpoint()
 
 
-WORKLOADS = (restore, outage, lost_disk, disk_given_back)
+def forgetful_backup(run: Run) -> None:
+    """Bytes that only the backup's cache has are gone after a restart: outdated, not old."""
+    run.merge()
+    run.flush()
+    run.faults.cut_link()
+    run.write(24, 8, fua=True)
+    run.world.is_linked = True
+    run.resync()
+    run.faults.disk_vanishes()
+    run.replace(same=False)
+    run.faults.kill()
+    run.faults.reset_backup()
+    run.read(24, 8)
+    run.read(0, 16)
+    run.flush()
+    run.checkpoint()
+    run.checkpoint()
+
+
+WORKLOADS = (restore, outage, lost_disk, disk_given_back, forgetful_backup)
 
 
 @pytest.mark.sim

@@ -343,10 +343,10 @@ class World:
             for part in task.parts:
                 if isinstance(part, (Write, Zero)) and self.rng.random() < 0.5:
                     self.try_to_perform(part)
-        if self.landed is not None:
-            self.commit(self.landed)
-            self.landed = None
-        for commit in self.commits[: self.rng.randrange(len(self.commits) + 1)]:
+        done: list[Commit] = self.commits[: self.rng.randrange(len(self.commits) + 1)]
+        if not done and self.landed is not None:
+            done, self.landed = [self.landed], None
+        for commit in done:
             self.commit(commit)
         self.commits.clear()
         for task in list(self.tasks):
