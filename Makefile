@@ -38,12 +38,14 @@ unit: $(STAMP)  ## every test that needs no virtual machine
 	$(SUDO) $(BIN)/python -m pytest
 
 SECONDS ?= 60
+ENOUGH ?= 3
+test: ENOUGH = 1
 
 sim: $(STAMP)  ## hunt mistakes in the simulator for SECONDS (60) with fresh seeds, on all cores
 	$(BIN)/python -m tests.sim --seconds $(SECONDS)
 
 mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each of them
-	$(BIN)/python -m tests.sim.mutants
+	$(BIN)/python -m tests.sim.mutants --enough $(ENOUGH)
 
 lab: $(STAMP)  ## the scenarios on real kernels, in virtual machines
 	$(SUDO) $(BIN)/python -m pytest -m lab tests/lab

@@ -27,6 +27,11 @@ class Fetch:
     extent: Extent
     memory: bytearray = field(init=False)
     spoiled: BitMap64 = field(default_factory=BitMap64)
+    """Regions that are not populated from it, and that nobody who comes now may take from it."""
+
+    doubted: BitMap64 = field(default_factory=BitMap64)
+    """Regions that nobody may take from it: the backup may have older bytes than it had."""
+
     arrived: Gate = field(default_factory=Gate)
     error: RestoreError | None = None
     keep: bool = True
@@ -83,7 +88,9 @@ class FetchTable:
     def spoil_regions(self, regions: BitMap64) -> None:
         """The backup may have forgotten what was fetched of *regions* (MIR-2)."""
         for fetch in self._fetches:
-            fetch.spoiled.update(regions & BitMap64(self._geometry.regions(fetch.extent)))
+            found = regions & BitMap64(self._geometry.regions(fetch.extent))
+            fetch.spoiled.update(found)
+            fetch.doubted.update(found)
 
     def joinable(self, region: int) -> Fetch | None:
         """Return a fetch that will hold *region* as a read that comes now must see it."""

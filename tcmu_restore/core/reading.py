@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import LostRegionError, SourceReadError
+from pyroaring import BitMap64
+
+from ..errors import LostRegionError, SourceReadError, SourceUnreachableError
 from .buffer import Buffers, copy_into, slice_buffers
 from .effects import AllOf, Effect, Leg, Read, Wait, first_error
 from .extent import Extent
@@ -66,7 +68,8 @@ def _copy_fetched(
     for part, fetch in fetches:
         if fetch.error is not None:
             raise fetch.error
-        check_not_outdated(state, part)  # a backup that was reset has older bytes (LOSS-3)
+        if not fetch.doubted.isdisjoint(BitMap64(state.geometry.regions(part))):
+            raise SourceUnreachableError("the backup", "it was reset while it was read")
         copy_into(_part(buffers, extent, part), fetch.part(part))
 
 
