@@ -175,6 +175,24 @@ class SnapshotIsBackupError(UserError):
 
 
 @dataclass(eq=False)
+class BadImageError(UserError):
+    """A directory that holds no usable exported snapshot."""
+
+    path: str
+    reason: str
+    template = "The snapshot in {path} cannot be used: {reason}. Nothing was changed."
+
+
+@dataclass(eq=False)
+class ExportRefusedError(UserError):
+    """A snapshot cannot be exported to this directory."""
+
+    directory: str
+    reason: str
+    template = "Cannot export to {directory}: {reason}. Nothing was changed."
+
+
+@dataclass(eq=False)
 class WrongStateError(UserError):
     """The verb does not fit what the volume is doing."""
 
@@ -232,6 +250,14 @@ class SourceReadError(SourceError):
     """The device could not read these bytes. Trying again won't help."""
 
     template = "{source} cannot be read: {reason}"
+
+
+@dataclass(eq=False)
+class BadExtentError(SourceReadError):
+    """Exactly these bytes of an exported snapshot are damaged or missing; others may be fine."""
+
+    offset: int
+    length: int
 
 
 class SourceWriteError(SourceError):

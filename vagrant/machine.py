@@ -148,11 +148,11 @@ class Machine:
         """Whether QEMU runs."""
         return self._process is not None and self._process.poll() is None
 
-    def read_console(self) -> str:
+    def read_console(self, size: int = _CONSOLE_TAIL_SIZE) -> str:
         """Return the end of what the machine printed."""
         if not self._files.console.exists():
             return ""
-        return self._files.console.read_text(errors="replace")[-_CONSOLE_TAIL_SIZE:]
+        return self._files.console.read_text(errors="replace")[-size:]
 
     # Scripts and files
 

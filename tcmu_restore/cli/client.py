@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
 
 from ..errors import ServiceUnavailableError
 from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from ..service import bus as message_bus
 from ..service.contract import ACCESS_DENIED, METHODS
-from ..service.registry_seam import VolumeStatus
+from ..service.registry_seam import MapSummary, VolumeStatus
 from .errors import ReplyError
 
 TIMEOUT_SECONDS: Final = 60.0
@@ -85,6 +86,10 @@ class ServiceClient:
         """Return one volume's status."""
         return cast(VolumeStatus, json.loads(self._call("Status", name)))
 
+    def map(self, name: str, cells: int) -> MapSummary:
+        """Return how many regions of each kind each of at most *cells* parts of a volume has."""
+        return cast(MapSummary, json.loads(self._call("Map", name, cells)))
+
     def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None = None) -> None:
         """Attach a static copy, an iscsi:// URL or a path."""
         self._call("AttachSnapshot", name, snapshot, _credentials(credentials))
@@ -133,17 +138,29 @@ class ServiceClient:
         bus = await message_bus.connect(self._bus_address)
         slow = asyncio.get_running_loop().call_later(self._slow_seconds, self._on_slow)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                reply = await bus.call(_message(member, arguments))
-        except TimeoutError as error:
-            reason = f"no answer within {self._timeout_seconds:g} s"
-            raise ServiceUnavailableError(reason) from error
-        except (OSError, EOFError) as error:
-            raise ServiceUnavailableError("the message bus went away") from error
+            return await call(bus, member, arguments, timeout_seconds=self._timeout_seconds)
         finally:
             slow.cancel()
             await message_bus.disconnect(bus)
-        return _result(member, reply)
+
+
+async def call(
+    bus: MessageBus, member: str, arguments: tuple[Any, ...], *, timeout_seconds: float
+) -> Any:
+    """Call a method of the service over *bus* and return its result.
+
+    Raises:
+        ServiceUnavailableError, ReplyError: As the methods of ``ServiceClient``.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            reply = await bus.call(_message(member, arguments))
+    except TimeoutError as error:
+        reason = f"no answer within {timeout_seconds:g} s"
+        raise ServiceUnavailableError(reason) from error
+    except (OSError, EOFError) as error:
+        raise ServiceUnavailableError("the message bus went away") from error
+    return _result(member, reply)
 
 
 def _credentials(path: str | None) -> dict[str, Variant]:

@@ -38,6 +38,24 @@ class NotConfirmedError(RestoreError):
 
 
 @dataclass(eq=False)
+class PictureError(RestoreError):
+    """A picture cannot be drawn or written."""
+
+    path: str
+    reason: str
+    template = "The picture {path} cannot be made: {reason}"
+
+
+@dataclass(eq=False)
+class MetricsError(RestoreError):
+    """Metrics cannot be written to a file or offered at an address."""
+
+    place: str
+    reason: str
+    template = "The metrics cannot be offered at {place}: {reason}"
+
+
+@dataclass(eq=False)
 class MergeEndedError(RestoreError):
     """A merge that was waited for ended before everything was merged."""
 

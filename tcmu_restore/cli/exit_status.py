@@ -21,7 +21,14 @@ from typing import Final
 
 from .. import errors
 from ..service.errors import error_class
-from .errors import BackstoreError, MergeEndedError, NotConfirmedError, ReplyError
+from .errors import (
+    BackstoreError,
+    MergeEndedError,
+    MetricsError,
+    NotConfirmedError,
+    PictureError,
+    ReplyError,
+)
 
 
 class ExitStatus(IntEnum):
@@ -52,7 +59,9 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.ServiceUnavailableError: ExitStatus.UNAVAILABLE,
     BackstoreError: ExitStatus.OTHER,
     MergeEndedError: ExitStatus.OTHER,
+    MetricsError: ExitStatus.OTHER,
     NotConfirmedError: ExitStatus.OTHER,
+    PictureError: ExitStatus.OTHER,
 }
 """A class stands for its subclasses; the nearest entry counts."""
 

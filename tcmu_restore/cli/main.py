@@ -6,34 +6,23 @@ everything else that is printed is for people and may change.
 
 from __future__ import annotations
 
-import json
-from typing import Final, cast
-
 import click
 
-from .. import errors
 from ..service.contract import MIRROR_MODES
-from ..service.errors import error_class
-from ..service.registry_seam import VolumeStatus
 from . import lio
-from .client import ServiceClient
 from .context import CliContext, SentenceGroup
 from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
-from .errors import ReplyError
 from .handler_setup import install_handler, uninstall_handler
 from .loss import accept_outdated, declare_lost, replace_primary
+from .map import show_map
 from .merge import merge
+from .metrics import metrics
 from .resync import resync
 from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prepare_snapshot
+from .snapshot_export import snapshot_export
 from .state import state
-from .status_view import print_overview, print_status
-
-_FILE_ERRORS: Final = (
-    errors.BadDefinitionError,
-    errors.StateCorruptError,
-    errors.StateNewerError,
-)
+from .status import status
 
 
 @click.group(cls=SentenceGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,48 +106,17 @@ def list_volumes(cli: CliContext) -> None:
         click.echo(name)
 
 
-@cli.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with stable keys.")
-@click.pass_obj
-def status(cli: CliContext, name: str | None, as_json: bool) -> None:
-    """Show volume NAME on one screen, or all volumes in a table.
-
-    With --json: one object for NAME, a list of objects for all.
-    """
-    client = cli.client
-    if name is not None:
-        one = client.status(name)
-        if as_json:
-            click.echo(json.dumps(one, indent=2))
-        else:
-            print_status(cli.console, one)
-        return
-    every = [_status_of_one(client, volume) for volume in client.list_volumes()]
-    if as_json:
-        click.echo(json.dumps(every, indent=2))
-    else:
-        print_overview(cli.console, every)
-
-
-def _status_of_one(client: ServiceClient, name: str) -> VolumeStatus:
-    """Return a status; a volume whose files cannot be used must not hide the others."""
-    try:
-        return client.status(name)
-    except ReplyError as error:
-        if error_class(error.error_name) not in _FILE_ERRORS:
-            raise
-        closed = {"volume": name, "state": "closed", "advice": str(error)}
-        return cast(VolumeStatus, closed)
-
-
 for _verb in (
+    status,
+    show_map,
+    metrics,
     replace_primary,
     declare_lost,
     accept_outdated,
     prepare_snapshot,
     attach_snapshot,
     detach_snapshot,
+    snapshot_export,
     merge,
     resync,
     state,

@@ -59,5 +59,7 @@ def _begin(cli: CliContext, action: str, name: str, *, wait: bool) -> None:
     except KeyboardInterrupt:
         click.echo(f"\nThe merge goes on. Stop it with: tcmu-restore merge pause {name}", err=True)
         raise
+    if report := status["merge"].get("report"):
+        cli.console.print(report, markup=False, highlight=False)
     if status["advice"]:
         cli.console.print(status["advice"], markup=False, highlight=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .context import CliContext
@@ -34,8 +36,11 @@ def prepare_snapshot(cli: CliContext, name: str) -> None:
 def attach_snapshot(cli: CliContext, name: str, snapshot: str, credentials: str | None) -> None:
     """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
 
-    It must have been taken from the backup after the loss.
+    Or the directory that snapshot-export wrote on a disk that was carried here. It must have been
+    taken from the backup after the loss.
     """
+    if "://" not in snapshot and Path(snapshot).is_dir():  # the service is elsewhere
+        snapshot = str(Path(snapshot).absolute())
     cli.client.attach_snapshot(name, snapshot, credentials=credentials)
     click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
 

@@ -6,9 +6,10 @@ estimate, the text says so.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
-from ..service.registry_seam import MergeStatus, ResyncStatus, VolumeStatus
+from ..service.registry_seam import Event, MergeStatus, ResyncStatus, Traffic, VolumeStatus
 from ..units import format_size
 from .condition import condition_names, is_open, next_steps
 
@@ -90,6 +91,8 @@ def merge_line(merge: MergeStatus, *, bar_width: int = 24) -> str:
         parts += [format_rate(merge["rate_bytes_per_second"]), format_left(merge)]
     elif merge["reason"]:
         parts.append(merge["reason"])
+    if report := merge.get("report"):
+        parts.append(report)
     return ", ".join(parts)
 
 
@@ -119,8 +122,26 @@ def regions_line(status: VolumeStatus) -> str:
         ("in doubt", regions["in_doubt"]),
         ("outdated", regions.get("outdated", 0)),
     )
-    parts += [f"{count} {name}" for name, count in counts if count]
-    return f"{', '.join(parts)} (of {regions['total']}, {format_size(status['region_size'])} each)"
+    size = status["region_size"]
+    parts += [f"{count} {name} ({format_size(count * size)})" for name, count in counts if count]
+    return f"{', '.join(parts)}, of {regions['total']} ({format_size(size)} each)"
+
+
+def region_columns(status: VolumeStatus) -> list[tuple[str, int, str]]:
+    """Return every kind of region: its name, how many there are, and their bytes for a person.
+
+    Stale and host-written regions are current as well; those in doubt and outdated are lost.
+    """
+    regions, size = status["regions"], status["region_size"]
+    counts = (
+        ("current", regions["current"]),
+        ("host-written", regions["host_written"]),
+        ("stale", regions["stale"]),
+        ("lost", regions["lost"]),
+        ("in doubt", regions["in_doubt"]),
+        ("outdated", regions.get("outdated", 0)),
+    )
+    return [(name, count, format_size(min(count * size, status["size"]))) for name, count in counts]
 
 
 def status_rows(status: VolumeStatus) -> list[tuple[str, str]]:
@@ -180,9 +201,7 @@ def _backup_text(status: VolumeStatus) -> str:
     if not backup["reachable"]:
         reason = backup["reason"] or "no reason known"
         return f"{backup['url']} (not reachable: {reason}{mirror})"
-    latency = backup["latency_ms"]
-    delay = "" if latency is None else f", {latency:.3g} ms"
-    return f"{backup['url']} (reachable{delay}{mirror})"
+    return f"{backup['url']} (reachable{_traffic_text(backup)}{mirror})"
 
 
 def _snapshot_text(status: VolumeStatus) -> str:
@@ -190,8 +209,26 @@ def _snapshot_text(status: VolumeStatus) -> str:
     if snapshot is None:
         return "none attached"
     if snapshot["reachable"]:
-        return f"{snapshot['source']} (reachable)"
+        return f"{snapshot['source']} (reachable{_traffic_text(snapshot)})"
     return f"{snapshot['source']} (not reachable: {snapshot['reason'] or 'no reason known'})"
+
+
+def _traffic_text(source: Traffic) -> str:
+    """Return what was measured of a source: the mean latency, and what it moved so far."""
+    latency = source.get("latency_ms")
+    parts = [] if latency is None else [f"{latency:.3g} ms"]
+    if "read_bytes" in source:
+        parts.append(f"{format_size(source['read_bytes'])} read")
+    if source.get("written_bytes"):
+        parts.append(f"{format_size(source['written_bytes'])} written")
+    return "".join(f", {part}" for part in parts)
+
+
+def event_line(event: Event) -> str:
+    """Return an event in one line, its time as the clock here has it."""
+    moment = datetime.fromisoformat(event["time"]).astimezone()
+    times = f" ({event['count']} times)" if event["count"] > 1 else ""
+    return f"{moment:%Y-%m-%d %H:%M:%S}  {event['sentence']}{times}"
 
 
 def _served_text(counters: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from ..service.registry_seam import VolumeStatus
 from . import status_text as text
 from .condition import conditions, is_open, next_steps
+from .trend import SourceName, Trend
 
 _STYLES: Final = {
     "fenced": "bold red",
@@ -29,23 +30,37 @@ _STYLES: Final = {
 
 _BAR_WIDTH: Final = 40
 
+_EVENTS_SHOWN: Final = 8
+"""On one look; a live screen shows as many as it has room for."""
+
+_SOURCES: Final[tuple[SourceName, ...]] = ("backup", "snapshot")
+
 
 def print_status(console: Console, status: VolumeStatus) -> None:
-    """Print one volume on one screen: the rows, two bars, and what to do next."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", style="bold")
-    table.add_column(overflow="fold")
-    for label, value in text.status_rows(status):
-        table.add_row(label, _states(status) if label == "state" else Text(value))
-    if is_open(status):
-        table.add_row("current", _bar(text.fraction_current(status)))
-        table.add_row("merge", _merge(status))
-    console.print(table)
+    """Print one volume on one screen: the rows, the bars, what to do next, the last events."""
+    console.print(_rows(status, Trend()))
     steps = next_steps(status)
     if steps:
         console.print()
     for step in steps:
         console.print(Text(step), soft_wrap=True)  # a command must survive being copied
+    events = _event_lines(status, _EVENTS_SHOWN)
+    if events:
+        console.print(Group(Text(), *events))
+
+
+def live_screen(
+    console: Console, status: VolumeStatus, trend: Trend, *, note: str, is_old: bool
+) -> RenderableType:
+    """Return one volume for a whole screen; *note* stands on top, marked if the rest *is_old*.
+
+    Of the events there are as many as *console* has lines left.
+    """
+    head = Text(note, style="bold red" if is_old else "dim")
+    steps = [Text(step) for step in next_steps(status)]
+    fixed = Group(head, _rows(status, trend), Text(), *steps, Text())
+    lines = len(console.render_lines(fixed, pad=False))
+    return Group(fixed, *_event_lines(status, max(0, console.height - lines)))
 
 
 def print_overview(console: Console, statuses: list[VolumeStatus]) -> None:
@@ -58,6 +73,60 @@ def print_overview(console: Console, statuses: list[VolumeStatus]) -> None:
         name_and_state = (Text(status["volume"]), _states(status))
         table.add_row(*name_and_state, *(_open_cells(status) if is_open(status) else ()))
     console.print(table)
+
+
+def _rows(status: VolumeStatus, trend: Trend) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="bold")
+    table.add_column(overflow="fold")
+    special: dict[str, RenderableType] = {"state": _states(status)}
+    if is_open(status):
+        special["regions"] = _regions(status)
+    for label, value in text.status_rows(status):
+        table.add_row(label, special.get(label, Text(value + _rate_text(label, trend))))
+        if label == "resync":
+            _add_resync_bar(table, status, trend)
+    if is_open(status):
+        table.add_row("current", _bar(text.fraction_current(status)))
+        table.add_row("merge", _merge(status))
+    return table
+
+
+def _regions(status: VolumeStatus) -> RenderableType:
+    """Return the kinds of regions side by side: counts, and bytes below."""
+    table = Table.grid(padding=(0, 3, 0, 0))
+    columns = text.region_columns(status)
+    for name, count, _ in columns:
+        is_bad = bool(count) and name in ("outdated", "in doubt", "stale", "lost")
+        table.add_column(justify="right", style="yellow" if is_bad else "")
+    table.add_row(*(name for name, _, _ in columns))
+    table.add_row(*(str(count) for _, count, _ in columns))
+    table.add_row(*(size for _, _, size in columns))
+    return table
+
+
+def _rate_text(label: str, trend: Trend) -> str:
+    for name in _SOURCES:
+        rate = trend.rate(name) if name == label else None
+        if rate is not None:
+            read, written = text.format_rate(rate.read), text.format_rate(rate.written)
+            return f", now {read} read, {written} written"
+    return ""
+
+
+def _add_resync_bar(table: Table, status: VolumeStatus, trend: Trend) -> None:
+    fraction = trend.fraction_resynced(status)
+    if fraction is not None:
+        table.add_row("", _bar(fraction))
+
+
+def _event_lines(status: VolumeStatus, count: int) -> list[Text]:
+    """Return the last *count* events, the newest first."""
+    events = status.get("events", [])[-count:] if count else []
+    return [
+        Text(text.event_line(event), style="dim", no_wrap=True, overflow="ellipsis")
+        for event in reversed(events)
+    ]
 
 
 def _open_cells(status: VolumeStatus) -> tuple[RenderableType, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import TimerHandle, get_running_loop
 from collections import deque
 from collections.abc import Callable
@@ -12,17 +13,24 @@ from typing import Any
 from pyroaring import BitMap64
 
 from ..core.effects import Leg
+from ..core.extent import Extent
 from ..core.merge import MergeStep, plan_merge_step
 from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
-from ..errors import RestoreError, SourceError
+from ..errors import BadExtentError, RestoreError, SourceError
 from .driver import Driver
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 """How long a merge waits after a source that failed before it tries again."""
 
 RATE_WINDOW_SECONDS = 10.0
 """The rate is a mean over this long: steadier than a host's eye needs, fresh enough to trust."""
+
+
+BAD_EXTENTS_LOGGED = 100
+"""A disk that is wholly unreadable must not fill the log too; the status counts them all."""
 
 
 class MergeState(Enum):
@@ -52,6 +60,8 @@ class MergeJob:
     ) -> None:
         self.state = MergeState.IDLE
         self.reason = ""
+        self.bad_extents = 0
+        """Extents of an exported snapshot that were damaged, since the merge was started."""
         self._volume = volume
         self._driver = driver
         self._pacer = pacer
@@ -72,6 +82,7 @@ class MergeJob:
         """Begin with the first lost region."""
         self._cursor = 0
         self._counts_skipped = True
+        self.bad_extents = 0
         self.resume()
 
     def resume(self) -> None:
@@ -177,12 +188,33 @@ class MergeJob:
 
     def _step_failed(self, step: MergeStep, error: RestoreError) -> None:
         """Fall back to the live backup for what a snapshot cannot read; wait for the rest."""
+        if isinstance(error, BadExtentError) and self._leave_out(step, error):
+            return
         self._sizer.step_failed()
         permanent = isinstance(error, SourceError) and not error.retryable
         if permanent and step.leg is Leg.SNAPSHOT:
             regions = self._volume.state.geometry.regions(step.extent)
             self._volume.state.overwrite_map.mark_in_doubt(BitMap64(regions))
         self._wait(str(error))
+
+    def _leave_out(self, step: MergeStep, error: BadExtentError) -> bool:
+        """Let the backup fill exactly the bad extent, and go on at once with the rest of *step*."""
+        bad = Extent(error.offset, error.length)
+        state = self._volume.state
+        if step.leg is not Leg.SNAPSHOT or not bad.overlaps(step.extent):
+            return False
+        regions = state.geometry.regions(bad)
+        sets = state.overwrite_map.sets
+        if BitMap64(regions) - sets.current - sets.in_doubt:  # else another step met it before
+            self.bad_extents += 1
+            if self.bad_extents <= BAD_EXTENTS_LOGGED:
+                log.warning("merge: %s; it comes from the backup", error)
+        state.overwrite_map.mark_in_doubt(BitMap64(regions))
+        whole = state.geometry.regions(step.extent)
+        for rest in (range(whole.start, regions.start), range(regions.stop, whole.stop)):
+            if rest and self.state is MergeState.RUNNING and not self._is_closed:
+                self._begin(MergeStep(state.geometry.extent_of(rest), Leg.SNAPSHOT))
+        return True
 
     def _wait(self, reason: str) -> None:
         if self.state is not MergeState.RUNNING or self._retry is not None:
@@ -217,6 +249,15 @@ class MergeJob:
             return 0.0
         return (after - before) / (last - first)
 
+    def _report(self) -> str:
+        """Say what a person should know of this merge besides its progress; else nothing."""
+        if not self.bad_extents:
+            return ""
+        is_one = self.bad_extents == 1
+        were = "extent of the snapshot was" if is_one else "extents of the snapshot were"
+        come = "came" if self.state is MergeState.DONE else "comes" if is_one else "come"
+        return f"{self.bad_extents} {were} bad and {come} from the backup"
+
     def status(self) -> dict[str, Any]:
         """Return the merge's part of the status document. Sizes are bytes."""
         state = self._volume.state
@@ -226,6 +267,8 @@ class MergeJob:
         return {
             "state": self.state.value,
             "reason": self.reason,
+            "bad_extents": self.bad_extents,
+            "report": self._report(),
             "bytes_done": done,
             "bytes_total": size,
             "rate_bytes_per_second": rate,

@@ -162,7 +162,7 @@ async def _assemble(
         definition.backup,
         SourceGeometry(**stored.facts["backup"]),
         lambda reachable: engines[0].backup_changed(reachable) if engines else None,
-        on_epoch=volume.backup_epoch_began,
+        on_epoch=lambda epoch: _begin_epoch(found.name, volume, epoch),
         instance=f"{found.name}/backup",
     )
     facts = dict(stored.facts)
@@ -173,6 +173,19 @@ async def _assemble(
         engine.guard.was_missing()
     engine.changed()
     return engine
+
+
+def _begin_epoch(name: str, volume: Volume, epoch: int) -> None:
+    """Tell the core, and the log: what this costs cannot be found out afterwards."""
+    unflushed = sum(map(len, volume.state.unflushed.values()))
+    volume.backup_epoch_began(epoch)
+    if unflushed:
+        log.warning(
+            "volume %s: the backup's session was lost or it was reset; it may have forgotten %d "
+            "regions it had not flushed: stale ones are sent again, lost ones are outdated",
+            name,
+            unflushed,
+        )
 
 
 def _volume_state(geometry: Geometry, definition: Definition, stored: StoredState) -> VolumeState:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import (
     BlockSizeMismatchError,
+    IdentityMismatchError,
     RestoreError,
     SizeMismatchError,
     SnapshotIsBackupError,
@@ -24,8 +25,10 @@ from ..errors import (
 from ..options import DEFINITION_DIR, STATE_DIR, VolumeOptions
 from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
+from ..sources.image_directory import is_image
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
+from ..sources.snapshot_image import SnapshotImage
 from . import job_verbs, loss_verbs
 from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
 from .definition import (
@@ -38,6 +41,7 @@ from .definition import (
     save_definition,
 )
 from .device_watch import DeviceWatch
+from .map_summary import summarize
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
 from .state_db import StateDb
@@ -197,6 +201,13 @@ class VolumeRegistry:
             "state_file": {"path": str(path), "error": ""},
         }
 
+    async def map(self, name: str, cells: int) -> dict[str, Any]:
+        """Return the map document of an open volume. See ``map_summary.summarize``."""
+        state = self.engine(name).volume.state
+        geometry = state.geometry
+        sizes = {"volume": name, "size": geometry.size, "region_size": geometry.region_size}
+        return sizes | await summarize(state.overwrite_map.sets, geometry, cells)
+
     # --- loss -----------------------------------------------------------------------------
 
     async def replace_primary(self, name: str, primary: str) -> None:
@@ -253,22 +264,31 @@ class VolumeRegistry:
     async def attach_snapshot(
         self, name: str, snapshot: str, *, credentials: str | None = None
     ) -> None:
-        """Attach a static snapshot of the backup: an iSCSI URL, or the path of a device or file.
+        """Attach a static snapshot of the backup: an iSCSI URL, or the path of a device or file,
+        or of a directory that ``snapshot-export`` made.
 
         Raises:
-            SizeMismatchError, BlockSizeMismatchError, SnapshotIsBackupError: see MRG-2.
+            SizeMismatchError, BlockSizeMismatchError, SnapshotIsBackupError,
+            IdentityMismatchError: see MRG-2. BadImageError: the directory cannot be used.
             WrongStateError: one is attached. SourceError: it cannot be reached.
         """
         engine = self.engine(name)
         if engine.snapshot is not None or engine.is_preparing:
-            reason = "one is attached already" if engine.snapshot else "one is being prepared for"
+            busy = "another command is under way"
+            reason = "one is attached already" if engine.snapshot else busy
             raise WrongStateError(name, "attach a snapshot", reason)
-        record: dict[str, Any] = {"source": snapshot, "credentials": credentials}
-        source = self._connect_snapshot(engine, record, None)
+        engine.is_preparing = True
+        try:
+            await self._attach(engine, {"source": snapshot, "credentials": credentials})
+        finally:
+            engine.is_preparing = False
+
+    async def _attach(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
+        source = await self._connect_snapshot(engine, record, None)
         try:
             if isinstance(source, IscsiStore):
                 await source.wait_ready(CONNECT_SECONDS)
-            _check_snapshot(engine, snapshot, source.geometry)
+            _check_snapshot(engine, source)
             found = source.geometry
             record |= {"size": found.size, "identity": found.identity}
             record["block_size"] = found.block_size
@@ -297,9 +317,12 @@ class VolumeRegistry:
         """Stop the merge; what is merged stays merged."""
         await job_verbs.merge(self.engine(name), "cancel")
 
-    def _connect_snapshot(
+    async def _connect_snapshot(
         self, engine: VolumeEngine, record: dict[str, Any], expected: SourceGeometry | None
     ) -> BlockSource:
+        if "://" not in record["source"] and is_image(record["source"]):
+            loop = get_running_loop()  # its index may be large
+            return await loop.run_in_executor(None, SnapshotImage.open, record["source"])
         if "://" not in record["source"]:
             return FileStore.open(record["source"], read_only=True)
         peer = PeerDefinition(record["source"], record["credentials"])
@@ -312,19 +335,29 @@ class VolumeRegistry:
             read_only=True,
         )
 
+    async def _take_up_snapshot(
+        self, engine: VolumeEngine, record: dict[str, Any], expected: SourceGeometry
+    ) -> None:
+        source = await self._connect_snapshot(engine, record, expected)
+        try:
+            if not isinstance(source, IscsiStore):
+                _check_snapshot(engine, source, expected)
+        except BaseException:
+            await source.close()
+            raise
+        engine.performer.snapshot = source
+
     async def _take_up(self, engine: VolumeEngine) -> None:
         """After a restart: the snapshot that was attached, and the merge where it was (MRG-2)."""
         record = engine.facts.get("snapshot")
         if record is not None:
             expected = SourceGeometry(record["size"], record["block_size"], record["identity"])
             try:
-                source = self._connect_snapshot(engine, record, expected)
-                if isinstance(source, FileStore):
-                    _check_snapshot(engine, record["source"], source.geometry, expected)
+                await self._take_up_snapshot(engine, record, expected)
             except RestoreError as error:
                 log.warning("volume %s: the snapshot is not used: %s", engine.name, error)
                 return
-            engine.performer.snapshot = source
+        engine.merge.bad_extents = engine.facts.get("merge_bad_extents", 0)
         was = engine.facts.get("merge")
         if was == MergeState.RUNNING.value:
             engine.merge.resume()
@@ -334,19 +367,20 @@ class VolumeRegistry:
 
 def _check_snapshot(
     engine: VolumeEngine,
-    source: str,
-    found: SourceGeometry,
+    source: BlockSource,
     expected: SourceGeometry | None = None,
 ) -> None:
-    """Raise unless *found* can be a snapshot of the volume's backup (MRG-2)."""
-    geometry = engine.volume.state.geometry
-    if found.identity == engine.facts["backup"]["identity"]:
-        raise SnapshotIsBackupError(source)
+    """Raise unless *source* can be a snapshot of the volume's backup (MRG-2)."""
+    geometry, found, name = engine.volume.state.geometry, source.geometry, source.name
+    backup = engine.facts["backup"]["identity"]
+    if found.identity == backup:
+        raise SnapshotIsBackupError(name)
+    if isinstance(source, SnapshotImage) and source.backup_identity != backup:
+        what = f"The backup that {name} was exported from"
+        raise IdentityMismatchError(what, source.backup_identity, backup)
     if found.size != geometry.size:
-        raise SizeMismatchError(f"The snapshot {source}", found.size, geometry.size)
+        raise SizeMismatchError(f"The snapshot {name}", found.size, geometry.size)
     if found.block_size > geometry.block_size:
-        raise BlockSizeMismatchError(
-            f"The snapshot {source}", found.block_size, geometry.block_size
-        )
+        raise BlockSizeMismatchError(f"The snapshot {name}", found.block_size, geometry.block_size)
     if expected is not None and found != expected:
-        raise SizeMismatchError(f"The snapshot {source}", found.size, expected.size)
+        raise IdentityMismatchError(f"The snapshot {name}", found.identity, expected.identity)

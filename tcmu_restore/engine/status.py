@@ -119,6 +119,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
         },
         "backup": {
             "url": engine.definition.backup.url,
+            "identity": engine.facts["backup"]["identity"],
             "reachable": engine.backup.is_reachable,
             "reason": str(engine.backup.last_error or ""),
         }

@@ -229,6 +229,7 @@ class VolumeEngine:
         return {
             "counters": self.volume.state.counters.as_dict(),
             "merge": self.merge.state.value,
+            "merge_bad_extents": self.merge.bad_extents,
             "resync_paused": self.resync.is_paused,
             "verify": self.verify.fact(),
         }

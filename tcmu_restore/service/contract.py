@@ -57,6 +57,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("DeleteVolume", (_NAME,)),
         Method("ListVolumes", (), "as"),
         Method("Status", (_NAME,), "s"),
+        Method("Map", (_NAME, ("cells", "u")), "s"),
         Method("AttachSnapshot", (_NAME, ("snapshot", "s"), _SETTINGS)),
         Method("DetachSnapshot", (_NAME,)),
         Method("MergeStart", (_NAME,)),
@@ -87,6 +88,9 @@ MIRROR_MODES: Final = ("sync", "async", "strict")
 
 ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s"}
 """Settings of AttachSnapshot; none is required."""
+
+MAP_CELLS_MAX: Final = 16384
+"""What one Map may ask for: a picture of 128 by 128, and half a megabyte of JSON."""
 
 EXTENT_SETTINGS: Final[Mapping[str, str]] = {"offset": "t", "length": "t"}
 """Settings of AcceptOutdated, in bytes; absent: from the start, to the end."""

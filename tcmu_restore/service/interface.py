@@ -18,6 +18,7 @@ from .contract import (
     CREATE_SETTINGS,
     DECLARE_LOST_SETTINGS,
     EXTENT_SETTINGS,
+    MAP_CELLS_MAX,
     METHODS,
     MIRROR_MODES,
 )
@@ -76,6 +77,7 @@ class Manager:
             "CreateVolume": self._create_volume,
             "ListVolumes": self._list_volumes,
             "Status": self._status,
+            "Map": self._map,
             "AttachSnapshot": self._attach_snapshot,
             "ReplacePrimary": self._replace_primary,
             "DeclareLost": self._declare_lost,
@@ -122,6 +124,12 @@ class Manager:
 
     async def _status(self, name: str) -> list[Any]:
         return [json.dumps(self._registry.status(name))]
+
+    async def _map(self, name: str, cells: int) -> list[Any]:
+        if not 1 <= cells <= MAP_CELLS_MAX:
+            reason = f"it must be from 1 to {MAP_CELLS_MAX}"
+            raise BadSettingError("cells", str(cells), reason)
+        return [json.dumps(await self._registry.map(name, cells))]
 
     async def _attach_snapshot(
         self, name: str, snapshot: str, settings: Mapping[str, Variant]

@@ -94,6 +94,7 @@ class BackupStatus(Traffic):
     url: str
     reachable: bool
     reason: str | None
+    identity: NotRequired[str]  # as recorded; snapshot-export wants it
 
 
 class SnapshotStatus(Traffic):
@@ -105,7 +106,10 @@ class SnapshotStatus(Traffic):
 
 
 class MergeStatus(TypedDict):
-    """The background copy. *seconds_left* is null as long as there is no honest estimate."""
+    """The background copy. *seconds_left* is null as long as there is no honest estimate.
+
+    *bad_extents* of an exported snapshot were damaged; *report* says so in a sentence, or is empty.
+    """
 
     state: MergeState
     reason: str | None
@@ -113,6 +117,8 @@ class MergeStatus(TypedDict):
     bytes_total: int
     rate_bytes_per_second: float
     seconds_left: float | None
+    bad_extents: NotRequired[int]
+    report: NotRequired[str]
 
 
 class ResyncStatus(TypedDict):
@@ -164,6 +170,21 @@ class VolumeStatus(TypedDict):
     events: NotRequired[list[Event]]
 
 
+class MapSummary(TypedDict):
+    """A volume's address space in equal cells, in order.
+
+    Each cell is the numbers of its regions of *kinds*, which are disjoint: *current* and *lost* are
+    only the rest here, without the kinds that are current or lost as well. Cells are equal but for
+    one region: cell i of n begins at region i * total // n.
+    """
+
+    volume: str
+    size: int
+    region_size: int
+    kinds: list[str]
+    cells: list[list[int]]
+
+
 class Registry(Protocol):
     """All volumes of this process."""
 
@@ -197,6 +218,10 @@ class Registry(Protocol):
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the :class:`VolumeStatus` of a volume; quick, without I/O."""
+        ...
+
+    async def map(self, name: str, cells: int) -> dict[str, Any]:
+        """Return the :class:`MapSummary` of a volume, of at most *cells* cells; without I/O."""
         ...
 
     async def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None) -> None:

@@ -72,7 +72,7 @@ def test_status_without_counters_says_so() -> None:
 def test_regions_name_only_what_is_not_as_it_should_be() -> None:
     regions = {"total": 4, "current": 3, "lost": 1, "stale": 0, "in_doubt": 1, "host_written": 0}
     rows = dict(text.status_rows(volume(regions=regions)))
-    assert rows["regions"] == "75 % current, 1 lost, 1 in doubt (of 4, 4 KiB each)"
+    assert rows["regions"] == "75 % current, 1 lost (4 KiB), 1 in doubt (4 KiB), of 4 (4 KiB each)"
 
 
 def test_merge_that_waits_says_for_what_instead_of_a_time() -> None:

@@ -29,6 +29,7 @@ from tcmu_restore.sources.memory import MemoryStore
 from tcmu_restore.units import KiB, MiB
 from tests.sources.loop_device import loop_device
 from tests.support import tgt
+from tests.transfer.rewritten_image import RewrittenImage
 
 SIZE = 16 * MiB
 Opener = Callable[[], AbstractAsyncContextManager[BlockStore]]
@@ -83,10 +84,23 @@ def lun(*, sessions: int = 1, thin: bool = False, header_digest: bool = False) -
     return opener
 
 
+def image(compression: str) -> Opener:
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[BlockStore]:
+        with tempfile.TemporaryDirectory(prefix="src") as folder:
+            store = RewrittenImage(Path(folder), SIZE, compression=compression)
+            yield store
+            await store.close()
+
+    return opener
+
+
 OPENERS: dict[str, Opener] = {
     "memory": memory,
     "file": regular_file,
     "block-device": block_device,
+    "image": image("none"),
+    "image-zstd": image("zstd"),
     "iscsi": lun(),
     "iscsi-thin-digest": lun(thin=True, header_digest=True),
     "iscsi-3-sessions": lun(sessions=3),

@@ -62,6 +62,17 @@ def make_status(name: str, **changes: Any) -> dict[str, Any]:
     return status | changes
 
 
+def make_map(name: str, cells: list[list[int]]) -> dict[str, Any]:
+    """Return a map document of *cells*."""
+    return {
+        "volume": name,
+        "size": SIZE,
+        "region_size": 4 * KiB,
+        "kinds": ["current", "host_written", "stale", "lost", "in_doubt", "outdated"],
+        "cells": cells,
+    }
+
+
 def conditions(*names: str) -> list[dict[str, str]]:
     """Return conditions, most important first, each with an advice of its own."""
     return [{"name": name, "advice": f"What to do when {name}."} for name in names]
@@ -80,6 +91,7 @@ class FakeRegistry:
         self.calls: list[tuple[str, ...]] = []
         self.failures: dict[str, Exception] = {}
         self.merge_steps: list[dict[str, Any]] = []
+        self.maps: dict[str, dict[str, Any]] = {}
 
     def _enter(self, verb: str, *arguments: str) -> None:
         self.calls.append((verb, *arguments))
@@ -129,6 +141,17 @@ class FakeRegistry:
         if "merge" in status and status["merge"]["state"] == "running" and self.merge_steps:
             status["merge"] |= self.merge_steps.pop(0)
         return status
+
+    async def map(self, name: str, cells: int) -> dict[str, Any]:
+        self._enter("map", name, str(cells))
+        status = self._find(name)
+        if name in self.maps:
+            return self.maps[name]
+        total = status["regions"]["total"]
+        count = min(cells, total)
+        bounds = [index * total // count for index in range(count + 1)]
+        counts = [[0, 0, 0, bounds[i + 1] - bounds[i], 0, 0] for i in range(count)]
+        return make_map(name, counts)
 
     async def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None) -> None:
         self._enter("attach", name, snapshot, credentials or "")

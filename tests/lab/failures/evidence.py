@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 from vagrant import host
-from vagrant.errors import LabError
+from vagrant.errors import LabError, MachineError
 from vagrant.lab import Lab
 
 FOLDER = host.REPOSITORY / "build" / "lab"
+CONSOLE_SIZE = 1 << 20
 _SCRIPTS = {
     "dmesg": "dmesg",
     "journal": "journalctl --no-pager --boot",
@@ -30,7 +31,18 @@ def save_evidence(lab: Lab, label: str) -> Path:
             try:
                 text = machine.run(f"{script} 2>&1 || true", timeout_seconds=90)
             except LabError as error:
-                text = f"{error}\n{machine.read_console()}"
+                text = f"{error}\n{machine.read_console(CONSOLE_SIZE)}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{machine.name}.{name}").write_text(text)
     return folder
+
+
+def check_machines_run(lab: Lab) -> None:
+    """Tell a machine that has gone from a product that fails.
+
+    Raises:
+        MachineError: one has, for instance because its kernel panicked.
+    """
+    for machine in lab.machines:
+        if not machine.is_running:
+            raise MachineError(machine.name, "it has gone", machine.read_console())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from vagrant.agent import Job
 from vagrant.lab import Lab
 
 from .load import Load
 from .served import has
 from .stage import STATE_FOLDER, ZONE, Stage, staged
 
-FULL_SECONDS = 6
+FLUSHES = 400
+"""Each of a block not written before, and so with a commit."""
+
 _BALLAST = f"{STATE_FOLDER}/ballast"
 _FILL = f"for size in 1M 4k 512; do dd if=/dev/zero of={_BALLAST}.$size bs=$size || true; done"
 
@@ -21,21 +24,15 @@ def state_space_full(lab: Lab) -> None:
         load.go_on()
         load.pause()
         stage.wait_until("disarmed", lambda status: status["armed_zones"] == 0)
-        load.resume()
-        armed, idle = stage.size - 2 * ZONE, stage.size - ZONE
+        armed = stage.size - 2 * ZONE
         lab.initiator.run(_write(stage, armed))
         lab.primary.run(f"({_FILL}) 2>/dev/null; sync")
         try:
-            load.wait_until_it_waits()  # the journal of the state file has had some space left
-            assert has("state_full")(stage.status())
-            lab.initiator.run(_write(stage, armed), timeout_seconds=60)
-            waiting = lab.initiator.start_script(_write(stage, idle))
-            lab.primary.run(f"sleep {FULL_SECONDS}")
-            if not waiting.is_running:
-                raise AssertionError(f"written, but not armed durably: {waiting.wait()}")
+            waiting = _fill_up_and_write(stage, load, armed)
         finally:
             lab.primary.run(f"rm -f {_BALLAST}*")
-        waiting.wait()
+        for job in waiting:
+            job.wait()
         load.go_on()
         load.stop()
         load.check()
@@ -43,7 +40,23 @@ def state_space_full(lab: Lab) -> None:
         stage.check_equal()
 
 
-def _write(stage: Stage, offset: int) -> str:
-    """A script that writes one block, without a flush."""
-    options = f"bs=4k count=1 seek={offset // 4096} oflag=direct conv=notrunc status=none"
-    return f"dd if=/dev/urandom of={stage.device} {options}"
+def _fill_up_and_write(stage: Stage, load: Load, armed: int) -> tuple[Job, Job]:
+    """Flush until the state file's log has no space either; return the jobs that wait then."""
+    initiator = stage.lab.initiator
+    flushing = initiator.start_script(_write(stage, armed + ZONE // 2, FLUSHES, ",dsync"))
+    stage.wait_until("full", has("state_full"))
+    initiator.run(_write(stage, armed), timeout_seconds=60)  # needs no commit
+    zones = stage.status()["armed_zones"]
+    writing = initiator.start_script(_write(stage, stage.size - ZONE))
+    load.resume()
+    load.wait_until_it_waits()
+    if not writing.is_running:
+        assert stage.status()["armed_zones"] > zones, "written, but not armed durably"
+    assert flushing.is_running, "flushed, but not committed"
+    return flushing, writing
+
+
+def _write(stage: Stage, offset: int, count: int = 1, flags: str = "") -> str:
+    """A script that writes blocks one by one, without a flush unless *flags* ask for it."""
+    options = f"bs=4k count={count} seek={offset // 4096} oflag=direct{flags}"
+    return f"dd if=/dev/urandom of={stage.device} {options} conv=notrunc status=none"

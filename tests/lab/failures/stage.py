@@ -15,7 +15,7 @@ from vagrant.lab import Lab
 from vagrant.scene import FRONT_PRIMARY, IQN, THIN_BACKUP
 from vagrant.volatile_disk import VolatileDisk
 
-from .evidence import save_evidence
+from .evidence import check_machines_run, save_evidence
 from .served import ServedScene, call_words
 
 MIB = 1 << 20
@@ -218,6 +218,7 @@ def staged(
         yield stage
     except Exception:
         print(f"{name}: the machines' logs are in {save_evidence(lab, name)}")
+        check_machines_run(lab)
         with suppress(LabError):
             stage.tear_down()
         raise

@@ -1,0 +1,42 @@
+"""``tcmu-restore status``: a volume on one screen, once or live, or all of them in a table."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .context import CliContext
+from .status_feed import StatusFeed
+from .status_reading import read_statuses
+from .status_view import print_overview, print_status
+from .watch import watch
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with stable keys.")
+@click.option("--watch", "is_live", is_flag=True, help="Stay and follow; Ctrl-C leaves.")
+@click.pass_obj
+def status(cli: CliContext, name: str | None, as_json: bool, is_live: bool) -> None:
+    """Show volume NAME on one screen, or all volumes in a table.
+
+    With --json: one object for NAME, a list of objects for all.
+    """
+    if is_live:
+        _watch(cli, name, as_json=as_json)
+    elif as_json:
+        found = cli.client.status(name) if name is not None else read_statuses(cli.client)
+        click.echo(json.dumps(found, indent=2))
+    elif name is not None:
+        print_status(cli.console, cli.client.status(name))
+    else:
+        print_overview(cli.console, read_statuses(cli.client))
+
+
+def _watch(cli: CliContext, name: str | None, *, as_json: bool) -> None:
+    if name is None or as_json:
+        raise click.UsageError("--watch follows one volume on a screen: give its name, no --json.")
+    if not cli.console.is_terminal:
+        raise click.UsageError("--watch needs a terminal; in a script use: status NAME --json")
+    watch(StatusFeed(name, cli.bus_address), cli.console)
