@@ -127,6 +127,10 @@ class ServiceClient:
         """Make the state file anew; return what was salvaged and what it costs."""
         return cast(str, self._call("RebuildState", name))
 
+    def verify(self, action: str, name: str, *, repair: str = "none") -> None:
+        """Start, pause, resume or cancel the comparison of primary and backup."""
+        self._call("Verify", name, action, repair)
+
     def resync(self, action: str, name: str) -> None:
         """Pause or resume the resync."""
         self._call(f"Resync{action.capitalize()}", name)

@@ -23,6 +23,7 @@ from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prep
 from .snapshot_export import snapshot_export
 from .state import state
 from .status import status
+from .verify import verify
 
 
 @click.group(cls=SentenceGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,6 +120,7 @@ for _verb in (
     snapshot_export,
     merge,
     resync,
+    verify,
     state,
     install_handler,
     uninstall_handler,

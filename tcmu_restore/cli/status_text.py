@@ -9,7 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from ..service.registry_seam import Event, MergeStatus, ResyncStatus, Traffic, VolumeStatus
+from ..service.registry_seam import (
+    Event,
+    MergeStatus,
+    ResyncStatus,
+    Traffic,
+    VerifyStatus,
+    VolumeStatus,
+)
 from ..units import format_size
 from .condition import condition_names, is_open, next_steps
 
@@ -49,7 +56,7 @@ def format_rate(rate_bytes_per_second: float) -> str:
     return f"{format_size(rate)}/s" if rate > 0 else "-"
 
 
-def format_left(job: MergeStatus | ResyncStatus) -> str:
+def format_left(job: MergeStatus | ResyncStatus | VerifyStatus) -> str:
     """Return the time left, or what the job waits for; without the service's estimate none."""
     if job["reason"]:
         return job["reason"]
@@ -104,6 +111,19 @@ def resync_line(resync: ResyncStatus) -> str:
         parts += [format_rate(resync["rate_bytes_per_second"]), format_left(resync)]
     elif resync["reason"]:
         parts.append(resync["reason"])
+    return ", ".join(parts)
+
+
+def verify_line(verify: VerifyStatus) -> str:
+    """Return the verification in one line: bar, time left, and what differs."""
+    fraction = verify["bytes_done"] / verify["bytes_total"] if verify["bytes_total"] else 0.0
+    parts = [f"{verify['state']} {format_percent(fraction)}"]
+    if verify["state"] == "running":
+        parts += [format_rate(verify["rate_bytes_per_second"]), format_left(verify)]
+    if verify["reason"]:
+        parts.append(verify["reason"])
+    differing = verify["regions_differing"]
+    parts.append(f"{differing} regions differ" if differing else "nothing differs")
     return ", ".join(parts)
 
 
@@ -179,6 +199,9 @@ def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]
         more = ["and more"] if len(extents) > len(shown) else []
         rows.append(("outdated", "; ".join(shown + more)))
+    verify = status.get("verify")
+    if verify is not None and verify["state"] != "idle":
+        rows.append(("verify", verify_line(verify)))
     resync = status.get("resync")
     if resync is not None and resync["state"] != "idle":
         rows.append(("resync", resync_line(resync)))

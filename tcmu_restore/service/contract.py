@@ -71,6 +71,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("RebuildState", (_NAME,), "s"),
         Method("ResyncPause", (_NAME,)),
         Method("ResyncResume", (_NAME,)),
+        Method("Verify", (_NAME, ("verb", "s"), ("repair", "s"))),
     )
 }
 
@@ -88,6 +89,11 @@ MIRROR_MODES: Final = ("sync", "async", "strict")
 
 ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s"}
 """Settings of AttachSnapshot; none is required."""
+
+VERIFY_VERBS: Final = ("start", "pause", "resume", "cancel")
+VERIFY_REPAIRS: Final = ("none", "primary", "backup")
+"""What *verb* and *repair* of Verify may be: repair is used by start only; *primary* and *backup*
+say which side is right where they differ."""
 
 MAP_CELLS_MAX: Final = 16384
 """What one Map may ask for: a picture of 128 by 128, and half a megabyte of JSON."""

@@ -21,6 +21,8 @@ from .contract import (
     MAP_CELLS_MAX,
     METHODS,
     MIRROR_MODES,
+    VERIFY_REPAIRS,
+    VERIFY_VERBS,
 )
 from .registry_seam import Registry
 
@@ -78,6 +80,7 @@ class Manager:
             "ListVolumes": self._list_volumes,
             "Status": self._status,
             "Map": self._map,
+            "Verify": self._verify,
             "AttachSnapshot": self._attach_snapshot,
             "ReplacePrimary": self._replace_primary,
             "DeclareLost": self._declare_lost,
@@ -130,6 +133,16 @@ class Manager:
             reason = f"it must be from 1 to {MAP_CELLS_MAX}"
             raise BadSettingError("cells", str(cells), reason)
         return [json.dumps(await self._registry.map(name, cells))]
+
+    async def _verify(self, name: str, verb: str, repair: str) -> list[Any]:
+        for setting, word, known in (
+            ("verb", verb, VERIFY_VERBS),
+            ("repair", repair, VERIFY_REPAIRS),
+        ):
+            if word not in known:
+                raise BadSettingError(setting, word, f"it must be one of {', '.join(known)}")
+        await self._registry.verify(name, verb, repair=repair)
+        return []
 
     async def _attach_snapshot(
         self, name: str, snapshot: str, settings: Mapping[str, Variant]

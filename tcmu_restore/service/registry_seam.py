@@ -131,6 +131,20 @@ class ResyncStatus(TypedDict):
     seconds_left: float | None
 
 
+class VerifyStatus(TypedDict):
+    """The comparison of primary and backup. At most 100 extents are listed; all are counted."""
+
+    state: Literal["idle", "running", "paused", "done"]
+    reason: str | None
+    repair: Literal["none", "primary", "backup"]
+    bytes_done: int
+    bytes_total: int
+    rate_bytes_per_second: float
+    seconds_left: float | None
+    regions_differing: int
+    differing_extents: list[tuple[int, int]]
+
+
 class StateFileStatus(TypedDict):
     """Where the volume's state is kept. *error* is empty, or says why the file cannot be used, or,
     of a volume that is being served, why it cannot be written just now."""
@@ -167,6 +181,7 @@ class VolumeStatus(TypedDict):
     outdated_extents: NotRequired[list[tuple[int, int]]]
     resync: NotRequired[ResyncStatus]
     state_file: NotRequired[StateFileStatus]
+    verify: NotRequired[VerifyStatus]
     events: NotRequired[list[Event]]
 
 
@@ -275,6 +290,10 @@ class Registry(Protocol):
 
         Returns a few sentences: what was salvaged, and what it costs.
         """
+        ...
+
+    async def verify(self, name: str, verb: str, *, repair: str) -> None:
+        """Compare primary and backup; see ``contract.VERIFY_VERBS``."""
         ...
 
     async def resync_pause(self, name: str) -> None:

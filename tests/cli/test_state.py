@@ -100,3 +100,15 @@ def test_verb_that_is_quick_says_nothing_of_the_kind(
     registry.volumes["a"] = make_status("a")
     outcome = command_line("state", "rebuild", "a", "--yes")
     assert "Waiting" not in outcome.out + outcome.err
+
+
+def test_verify_is_started_with_a_repair_and_paused(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = make_status("a")
+    outcome = command_line("verify", "start", "a", "--repair", "backup")
+    assert outcome.out == "The verification runs. Watch it with: tcmu-restore status a\n"
+    assert command_line("verify", "pause", "a").out.startswith("Paused.")
+    assert command_line("verify", "start", "a", "--repair", "both").status == 2
+    verbs = [call for call in registry.calls if call[0] == "verify"]
+    assert verbs == [("verify", "a", "start", "backup"), ("verify", "a", "pause", "none")]

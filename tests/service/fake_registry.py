@@ -211,6 +211,10 @@ class FakeRegistry:
         self._find(name)
         return "The counters were salvaged. All regions are fetched from the backup again."
 
+    async def verify(self, name: str, verb: str, *, repair: str) -> None:
+        self._enter("verify", name, verb, repair)
+        self._find(name)
+
     async def resync_pause(self, name: str) -> None:
         self._enter("resync_pause", name)
         self._find(name)["resync"]["state"] = "paused"
