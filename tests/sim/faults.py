@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from tcmu_restore.core.effects import Flush, Leg
 from tcmu_restore.errors import SourceReadError
 
 from .oracle import Oracle
 from .stores import SimStore
-from .world import SIZE, UNITS, World
+from .world import SIZE, UNITS, Task, World
 
 FAULTS: Final = (
     "crash",
@@ -18,6 +20,7 @@ FAULTS: Final = (
     "cut_link",
     "cut_backup_power",
     "reset_backup",
+    "reset_in_checkpoint",
     "cut_snapshot_link",
     "bad_sector",
     "bad_backup_sector",
@@ -86,6 +89,27 @@ class Faults:
         if self.world.is_linked:
             self.world.reset_backup()
 
+    def reset_in_checkpoint(self) -> None:
+        """The backup is reset while a checkpoint's flush is on its way; perhaps a crash follows."""
+        world = self.world
+        world.start(world.volume.checkpoint(), lambda _: None)
+        task = world.tasks[-1]
+        if not self._run_until(task, lambda: _is_flushing_backup(task)):
+            return
+        self.reset_backup()
+        self._run_until(task, lambda: False)
+        if self.rng.random() < 0.5:
+            self.crash()
+
+    def _run_until(self, task: Task, check: Callable[[], bool]) -> bool:
+        """Let *task* go on alone until *check* holds; False if it cannot, or has ended."""
+        while not check():
+            ready = [part for part in self.world.ready() if part[0] is task]
+            if not ready:
+                return False
+            self.world.complete(*ready[0])
+        return True
+
     def cut_snapshot_link(self) -> None:
         self.world.is_snapshot_linked = False
 
@@ -153,3 +177,7 @@ class Faults:
         world.commits_fail = False
         world.backup.heal()
         world.slot.fails_writes = world.slot.fails_flushes = world.slot.is_away = False
+
+
+def _is_flushing_backup(task: Task) -> bool:
+    return any(isinstance(part, Flush) and part.leg is Leg.BACKUP for part in task.parts)
