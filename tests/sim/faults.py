@@ -94,14 +94,14 @@ class Faults:
         world = self.world
         world.start(world.volume.checkpoint(), lambda _: None)
         task = world.tasks[-1]
-        if not self._run_until(task, lambda: _is_flushing_backup(task)):
+        if not self.run_until(task, lambda: _is_flushing_backup(task)):
             return
         self.reset_backup()
-        self._run_until(task, lambda: False)
+        self.run_until(task, lambda: False)
         if self.rng.random() < 0.5:
             self.crash()
 
-    def _run_until(self, task: Task, check: Callable[[], bool]) -> bool:
+    def run_until(self, task: Task, check: Callable[[], bool]) -> bool:
         """Let *task* go on alone until *check* holds; False if it cannot, or has ended."""
         while not check():
             ready = [part for part in self.world.ready() if part[0] is task]

@@ -88,7 +88,9 @@ class Simulation:
             (0.72, self.begin_resync),
             (0.74, self.begin_verify),
             (0.84, self.begin_flush),
-            (0.93, self.begin_checkpoint),
+            (0.9, self.begin_checkpoint),
+            (0.915, self.begin_bad_race),
+            (0.93, self.begin_edge_race),
             (1.0, self.begin_verb),
         ):
             if roll < limit:
@@ -109,6 +111,11 @@ class Simulation:
         entries = self.oracle.begin_write(extent.offset, data)
         self.send_write(extent, None if zero else data, entries, fua, RETRIES_MAX)
         return extent
+
+    def write_extent(self, extent: Extent) -> None:
+        data = self.rng.randbytes(UNIT) * (extent.length // UNIT)
+        entries = self.oracle.begin_write(extent.offset, data)
+        self.send_write(extent, data, entries, False, 0)
 
     def send_write(
         self,
@@ -151,11 +158,14 @@ class Simulation:
 
     def begin_read(self) -> Extent:
         extent = self.extent()
+        self.read_extent(extent)
+        return extent
+
+    def read_extent(self, extent: Extent) -> None:
         memory = bytearray(extent.length)
         reading = self.oracle.begin_read(extent.offset, extent.length)
         done = partial(self.read_done, reading, memory)
         self.world.start(self.world.volume.read(extent, buffers_of(memory)), done)
-        return extent
 
     def read_done(self, reading: Reading, memory: bytearray, error: Any) -> None:
         self.oracle.end_read(reading, None if error else bytes(memory))
@@ -200,6 +210,46 @@ class Simulation:
     def flush_done(self, began: int, error: Any) -> None:
         if error is None:
             self.oracle.flushed(began)
+
+    # --- races that chance alone seldom makes ----------------------------------------------------
+
+    def begin_bad_race(self) -> int | None:
+        """A read finds a bad sector while a write mends it."""
+        current = list(self.world.volume.state.overwrite_map.sets.current)
+        if "bad_sector" not in self.enabled or not current:
+            return None
+        region = self.rng.choice(current)
+        self.faults.losses += 1
+        self.world.slot.spoil(region * REGION // UNIT)
+        count = min(4, REGIONS - region)
+        self.read_extent(Extent(region * REGION, count * REGION))
+        self.write_extent(Extent(region * REGION, REGION))
+        return region
+
+    def begin_edge_race(self) -> int | None:
+        """The backup forgets the edge of a write after it was fetched, before the write ends.
+
+        The kill makes the region lost again while the backup has its bytes in the cache only.
+        """
+        lost = list(self.world.lost())
+        if "reset_backup" not in self.enabled or not lost:
+            return None
+        region = self.rng.choice(lost)
+        self.run_alone(Extent(region * REGION, REGION))
+        self.faults.kill()
+        before = len(self.world.tasks)
+        self.write_extent(Extent(region * REGION + UNIT, UNIT))
+        task = self.world.tasks[-1] if len(self.world.tasks) > before else None
+        if task is not None and self.faults.run_until(task, lambda: len(task.parts) > 1):
+            self.faults.reset_backup()
+        return region
+
+    def run_alone(self, extent: Extent) -> None:
+        """Write *extent*, and let nothing else go on meanwhile."""
+        before = len(self.world.tasks)
+        self.write_extent(extent)
+        if len(self.world.tasks) > before:
+            self.faults.run_until(self.world.tasks[-1], lambda: False)
 
     # --- what the admin does ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from .load import Load
 from .served import has
 from .stage import STATE_FOLDER, ZONE, Stage, staged
 
-FLUSHES = 400
+FLUSHES = 150
 """Each of a block not written before, and so with a commit."""
 
 _BALLAST = f"{STATE_FOLDER}/ballast"
