@@ -38,11 +38,12 @@ unit: $(STAMP)  ## every test that needs no virtual machine
 	$(SUDO) $(BIN)/python -m pytest
 
 SECONDS ?= 60
+test: SEEDS = --first 5000000
 ENOUGH ?= 3
 test: ENOUGH = 1
 
 sim: $(STAMP)  ## hunt mistakes in the simulator for SECONDS (60) with fresh seeds, on all cores
-	$(BIN)/python -m tests.sim --seconds $(SECONDS)
+	$(BIN)/python -m tests.sim --seconds $(SECONDS) $(SEEDS)
 
 mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each of them
 	$(BIN)/python -m tests.sim.mutants --enough $(ENOUGH)
