@@ -345,7 +345,8 @@ class World:
                     self.try_to_perform(part)
         done: list[Commit] = self.commits[: self.rng.randrange(len(self.commits) + 1)]
         if not done and self.landed is not None:
-            done, self.landed = [self.landed], None
+            done = [self.landed]
+        self.landed = None
         for commit in done:
             self.commit(commit)
         self.commits.clear()
