@@ -60,7 +60,8 @@ async def _commit_locked(state: VolumeState) -> BitMap64:
         image, forgotten = await _flush_both(state, image)
         if image.chunks:
             state.counters.map_commits += 1
-            await CommitMap(image.with_outdated(state.backup_only), state.is_diskless)
+            outdated = state.backup_only | state.overwrite_map.sets.outdated  # since the image, too
+            await CommitMap(image.with_outdated(outdated), state.is_diskless)
     except BaseException:
         state.overwrite_map.commit_failed(image)
         raise

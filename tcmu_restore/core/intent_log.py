@@ -130,12 +130,12 @@ def recover_after_unclean_stop(
 ) -> None:
     """Mark what an unclean stop left uncertain (INT-2).
 
-    In every armed zone current regions become stale (the two legs may differ) and lost ones in
-    doubt (the backup may hold a write that no snapshot has). What a failed primary keeps of them is
-    not to be used any more, but for what is outdated: nobody else has that.
+    In every armed zone current regions become stale (the two legs may differ) and host-written (a
+    write may have come that no commit told of), and lost ones in doubt (the backup may hold a write
+    that no snapshot has). What a failed primary keeps of them is not to be used any more, but for
+    what is outdated: nobody else has that.
     """
     for zone in armed:
         regions = BitMap64(geometry.regions_of_zone(zone))
-        overwrite_map.mark_stale(regions)
-        overwrite_map.mark_in_doubt(regions)
+        overwrite_map.mark_perhaps_written(regions)
         overwrite_map.forget_kept(regions - overwrite_map.sets.outdated)

@@ -89,6 +89,12 @@ class OverwriteMap:
         self._sets.stale.update(found)
         self._touch(found)
 
+    def mark_perhaps_written(self, regions: BitMap64) -> None:
+        """Writes to *regions* may have reached either side, or both, before an unclean stop."""
+        self._sets.host_written.update(regions & self._sets.current)  # MAP-4
+        self.mark_stale(regions)
+        self.mark_in_doubt(regions)
+
     def mark_synced(self, regions: BitMap64) -> None:
         """The backup has acknowledged the latest data of *regions*."""
         self._sets.stale.difference_update(regions)

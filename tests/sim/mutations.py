@@ -112,15 +112,15 @@ MUTATIONS = (
     Mutation(
         "after an unclean stop nothing is stale",
         "INT-2",
-        "intent_log",
-        "        overwrite_map.mark_stale(regions)\n",
+        "overwrite_map",
+        "        self.mark_stale(regions)\n",
         "",
     ),
     Mutation(
         "after an unclean stop nothing is in doubt",
         "INT-2",
-        "intent_log",
-        "        overwrite_map.mark_in_doubt(regions)\n",
+        "overwrite_map",
+        "        self.mark_in_doubt(regions)\n",
         "",
     ),
     Mutation(
@@ -276,5 +276,19 @@ MUTATIONS = (
         "state",
         "        self.overwrite_map.mark_outdated(gone)\n",
         "",
+    ),
+    Mutation(
+        "an older snapshot answers for what outlived an unclean stop",
+        "INT-2",
+        "overwrite_map",
+        "        self._sets.host_written.update(regions & self._sets.current)  # MAP-4\n",
+        "",
+    ),
+    Mutation(
+        "a commit on its way does not say what became outdated",
+        "LOSS-3",
+        "committing",
+        "            outdated = state.backup_only | state.overwrite_map.sets.outdated",
+        "            outdated = state.backup_only",
     ),
 )

@@ -19,6 +19,7 @@ from tcmu_restore.errors import MiscompareError, RestoreError
 
 from .faults import FAULTS, Faults
 from .oracle import Entry, Oracle, Reading
+from .races import Races
 from .stores import UNIT
 from .world import REGION, REGIONS, UNITS, World
 
@@ -44,6 +45,7 @@ class Simulation:
         self.world.on_accept = self.accepted
         self.faults = Faults(self.world, self.oracle, self.rng)
         self.enabled = [name for name in FAULTS if self.rng.random() < 0.5]
+        self.races = Races(self)
         self.trace: list[str] = []
         self.replacing: Volume | None = None
         self.preparing: Volume | None = None
@@ -89,8 +91,10 @@ class Simulation:
             (0.74, self.begin_verify),
             (0.84, self.begin_flush),
             (0.9, self.begin_checkpoint),
-            (0.915, self.begin_bad_race),
-            (0.93, self.begin_edge_race),
+            (0.915, self.races.bad_sector_race),
+            (0.93, self.races.edge_race),
+            (0.937, self.races.recovery_race),
+            (0.944, self.races.outdated_race),
             (1.0, self.begin_verb),
         ):
             if roll < limit:
@@ -211,46 +215,6 @@ class Simulation:
         if error is None:
             self.oracle.flushed(began)
 
-    # --- races that chance alone seldom makes ----------------------------------------------------
-
-    def begin_bad_race(self) -> int | None:
-        """A read finds a bad sector while a write mends it."""
-        current = list(self.world.volume.state.overwrite_map.sets.current)
-        if "bad_sector" not in self.enabled or not current:
-            return None
-        region = self.rng.choice(current)
-        self.faults.losses += 1
-        self.world.slot.spoil(region * REGION // UNIT)
-        count = min(4, REGIONS - region)
-        self.read_extent(Extent(region * REGION, count * REGION))
-        self.write_extent(Extent(region * REGION, REGION))
-        return region
-
-    def begin_edge_race(self) -> int | None:
-        """The backup forgets the edge of a write after it was fetched, before the write ends.
-
-        The kill makes the region lost again while the backup has its bytes in the cache only.
-        """
-        lost = list(self.world.lost())
-        if "reset_backup" not in self.enabled or not lost:
-            return None
-        region = self.rng.choice(lost)
-        self.run_alone(Extent(region * REGION, REGION))
-        self.faults.kill()
-        before = len(self.world.tasks)
-        self.write_extent(Extent(region * REGION + UNIT, UNIT))
-        task = self.world.tasks[-1] if len(self.world.tasks) > before else None
-        if task is not None and self.faults.run_until(task, lambda: len(task.parts) > 1):
-            self.faults.reset_backup()
-        return region
-
-    def run_alone(self, extent: Extent) -> None:
-        """Write *extent*, and let nothing else go on meanwhile."""
-        before = len(self.world.tasks)
-        self.write_extent(extent)
-        if len(self.world.tasks) > before:
-            self.faults.run_until(self.world.tasks[-1], lambda: False)
-
     # --- what the admin does ----------------------------------------------------------------
 
     def begin_verb(self) -> str:
@@ -266,15 +230,18 @@ class Simulation:
             world.declared.update(range(extent.offset // REGION, -(-extent.end // REGION)))
             world.start(world.volume.declare_lost(extent), _nothing)
             return "declare"
-        if roll < 0.8 and self.preparing is not world.volume:
-            world.snapshot = None
-            self.preparing = world.volume
-            world.start(world.volume.prepare_snapshot(), self.prepared)
-            return "prepare"
         if self.preparing is world.volume:
             return "nothing"  # a snapshot is taken when it is prepared for
+        if roll < 0.8:
+            self.prepare_snapshot()
+            return "prepare"
         world.snapshot = bytes(world.backup.cached)
         return "attach"
+
+    def prepare_snapshot(self) -> None:
+        self.world.snapshot = None
+        self.preparing = self.world.volume
+        self.world.start(self.world.volume.prepare_snapshot(), self.prepared)
 
     def begin_replace(self) -> str:
         world = self.world

@@ -1,0 +1,146 @@
+"""Races that chance alone seldom makes: a few steps in one go, if their faults are enabled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tcmu_restore.core.extent import Extent
+
+from .stores import UNIT
+from .world import REGION, REGIONS
+
+if TYPE_CHECKING:
+    from .run import Simulation
+
+
+class Races:
+    """Each method returns the region that it is about, or None if nothing was done."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.faults = simulation.faults
+        self.rng = simulation.rng
+        self.enabled = set(simulation.enabled)
+
+    def bad_sector_race(self) -> int | None:
+        """A read finds a bad sector while a write mends it."""
+        region = self._current_region() if "bad_sector" in self.enabled else None
+        if region is None:
+            return None
+        self._spoil(region)
+        count = min(4, REGIONS - region)
+        self.simulation.read_extent(Extent(region * REGION, count * REGION))
+        self.simulation.write_extent(_extent_of(region))
+        return region
+
+    def edge_race(self) -> int | None:
+        """The backup forgets the edge of a write after it was fetched, before the write ends.
+
+        The kill makes the region lost again while the backup has its bytes in the cache only.
+        """
+        lost = list(self.world.lost())
+        if "reset_backup" not in self.enabled or not lost:
+            return None
+        region = self.rng.choice(lost)
+        self._write_alone(region)
+        self.faults.kill()
+        before = len(self.world.tasks)
+        self.simulation.write_extent(Extent(region * REGION + UNIT, UNIT))
+        task = self.world.tasks[-1] if len(self.world.tasks) > before else None
+        if task is not None and self.faults.run_until(task, lambda: len(task.parts) > 1):
+            self.faults.reset_backup()
+        return region
+
+    def recovery_race(self) -> int | None:
+        """Bytes that no commit tells of outlive a kill, reach the backup, and are lost on the disk.
+
+        A snapshot that is older than they are must not answer for them.
+        """
+        region = self._current_region()
+        if not {"kill", "bad_sector", "cut_link"} <= self.enabled or region is None:
+            return None
+        self._lose_and_fetch(region)
+        self._flush_alone()
+        self._write_alone(region)
+        self.faults.kill()
+        self._flush_alone()  # settles what recovery counts as unflushed
+        self._resync_alone(region)
+        self._flush_alone()
+        self._spoil(region)
+        self.faults.cut_link()
+        self.simulation.read_extent(_extent_of(region))
+        return region
+
+    def outdated_race(self) -> int | None:
+        """The disk loses what the backup has not flushed; the backup is reset in a checkpoint."""
+        region = self._current_region()
+        if not {"bad_sector", "reset_in_checkpoint"} <= self.enabled or region is None:
+            return None
+        self.faults.cut_link()
+        self._write_alone(region)
+        self._flush_alone()
+        self.world.is_linked = True
+        self._resync_alone(region)
+        self._spoil(region)
+        self.simulation.read_extent(_extent_of(region))
+        for _ in range(12):
+            ready = self.world.ready()
+            if not ready or region in self.world.lost():
+                break
+            self.world.complete(*self.rng.choice(ready))
+        self.faults.reset_in_checkpoint()
+        return region
+
+    def _lose_and_fetch(self, region: int) -> None:
+        """Lose *region*, take a snapshot meanwhile, and fetch it from the backup."""
+        self._let_go_on()
+        self._resync_alone(region)
+        self._flush_alone()
+        self.faults.cut_link()
+        self._spoil(region)
+        self.simulation.read_extent(_extent_of(region))
+        self._let_go_on()
+        self.world.is_linked = True
+        if self.simulation.preparing is not self.world.volume:
+            self.simulation.prepare_snapshot()
+        self._let_go_on()
+        self.world.snapshot = bytes(self.world.backup.cached)
+        self.simulation.read_extent(_extent_of(region))
+        self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        while ready := self.world.ready():
+            self.world.complete(*self.rng.choice(ready))
+
+    def _current_region(self) -> int | None:
+        current = list(self.world.volume.state.overwrite_map.sets.current)
+        return self.rng.choice(current) if current else None
+
+    def _spoil(self, region: int) -> None:
+        self.faults.losses += 1
+        self.world.slot.spoil(region * REGION // UNIT)
+
+    def _write_alone(self, region: int) -> None:
+        self._run_alone(lambda: self.simulation.write_extent(_extent_of(region)))
+
+    def _flush_alone(self) -> None:
+        self._run_alone(self.simulation.begin_flush)
+
+    def _resync_alone(self, region: int) -> None:
+        volume = self.world.volume
+        if region in volume.state.overwrite_map.sets.stale:
+            step = volume.resync_step(_extent_of(region))
+            self._run_alone(lambda: self.world.start(step, lambda _: None))
+
+    def _run_alone(self, begin: Callable[[], None]) -> None:
+        """Let what *begin* starts go on as far as it can, and nothing else."""
+        before = len(self.world.tasks)
+        begin()
+        if len(self.world.tasks) > before:
+            self.faults.run_until(self.world.tasks[-1], lambda: False)
+
+
+def _extent_of(region: int) -> Extent:
+    return Extent(region * REGION, REGION)
