@@ -11,20 +11,18 @@ from typing import Final
 
 from vagrant.lab import Lab
 
-from .daemon import daemon_killed, link_cut
+from .daemon import daemon_killed_link_cut
 from .disk import sectors_then_disk
 from .power import backup_power_cut, primary_power_cut
-from .replacement import disk_replaced, outdated_accepted, second_loss_during_merge
+from .replacement import disks_replaced, outdated_accepted
 from .space import state_space_full
 
 SCENARIOS: Final[Mapping[str, Callable[[Lab], None]]] = {
     scenario.__name__: scenario
     for scenario in (
-        daemon_killed,
-        link_cut,
+        daemon_killed_link_cut,
         sectors_then_disk,
-        disk_replaced,
-        second_loss_during_merge,
+        disks_replaced,
         outdated_accepted,
         state_space_full,
         backup_power_cut,

@@ -1,4 +1,4 @@
-"""The primary disk is pulled out and another one put in, under load."""
+"""The primary disk is pulled out and another one put in, under load; twice."""
 
 from __future__ import annotations
 
@@ -19,42 +19,38 @@ SLOW_BITS_PER_SECOND = 8_000_000
 """Of the bulk link: a merge of 32 MiB takes half a minute, time to lose a disk in."""
 
 
-def disk_replaced(lab: Lab) -> None:
-    """A removal is noticed without any I/O; a new disk is filled by a merge, under load."""
+def disks_replaced(lab: Lab) -> None:
+    """A removal is noticed without any I/O. The next disk is pulled out while a merge fills it; its
+    successor is merged to the end."""
     with staged(lab, "swapped") as stage:
         load = Load(stage)
-        stage.read_all()
+        load.go_on()
         load.pause()
         stage.remove_disk()
         status = stage.wait_until("diskless", has("diskless"), NOTICE_SECONDS)
         print(f"noticed: {status['primary']}")
         load.resume()
         load.go_on()
-        replaced = stage.replace_disk()
+        second = stage.replace_disk()
         load.go_on()
-        replaced.merge()
+        _lose_in_merge(second)
         load.go_on()
-        _finish(replaced, load)
+        third = second.replace_disk()
+        load.go_on()
+        _give_up_old_snapshot(third)
+        third.merge()
+        _finish(third, load)
 
 
-def second_loss_during_merge(lab: Lab) -> None:
-    """The disk is pulled out while a merge fills it; its successor is merged to the end."""
-    with staged(lab, "second") as stage:
-        load = Load(stage)
-        lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
-        try:
-            stage.start_merge()
-            stage.wait_until("merging", lambda s: s["counters"]["regions_merged"] > 0)
-            stage.remove_disk()
-            stage.wait_until("diskless", has("diskless"))
-            load.go_on()
-        finally:
-            lab.backup.netem("bulk")
-        replaced = stage.replace_disk()
-        load.go_on()
-        _give_up_old_snapshot(replaced)
-        replaced.merge()
-        _finish(replaced, load)
+def _lose_in_merge(stage: Stage) -> None:
+    stage.lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
+    try:
+        stage.start_merge()
+        stage.wait_until("merging", lambda s: s["counters"]["regions_merged"] > 0)
+        stage.remove_disk()
+        stage.wait_until("diskless", has("diskless"))
+    finally:
+        stage.lab.backup.netem("bulk")
 
 
 def _give_up_old_snapshot(stage: Stage) -> None:
