@@ -230,6 +230,16 @@ def test_unclean_stop_makes_armed_zones_stale_and_in_doubt() -> None:
     assert list(sets.in_doubt) == [1, 2, 3]
 
 
+def test_after_an_unclean_stop_no_snapshot_is_as_new_as_an_armed_zone() -> None:
+    volume, driver = rig()
+    read(volume, driver, 0, REGION)  # populated: not host-written
+    driver.run(volume.write(Extent(REGION, REGION), buffers_of(b"a" * REGION)))
+    volume.recover()
+    assert 0 in volume.state.overwrite_map.sets.host_written
+    volume.state.lose(BitMap64([0]))
+    assert 0 in volume.state.overwrite_map.sets.in_doubt
+
+
 def test_sequential_reads_are_fetched_ahead() -> None:
     volume, driver = rig(fetch_ahead_max=4 * REGION)
     read(volume, driver, 0, REGION)

@@ -7,7 +7,7 @@ import random
 from vagrant.lab import Lab
 
 from .load import Load
-from .stage import BLOCKS, Stage, staged
+from .stage import BLOCKS, ZONE, Stage, staged
 
 BAD_SECTORS = 24
 
@@ -25,6 +25,7 @@ def sectors_then_disk(lab: Lab) -> None:
         assert stage.disk.unreadable_size == 0, "some sectors were not rewritten"
         assert status["counters"]["regions_repaired"] > 0
         assert status["primary"]["state"] == "ok"
+        _declare_wrong_bytes_lost(stage)
         stage.disk.die()
         load.go_on()
         stage.wait_until("diskless", lambda status: status["state"] == "diskless")
@@ -43,3 +44,18 @@ def _spoil_sectors(stage: Stage) -> None:
         sector = chance.randrange(2 * BLOCKS * 8)
         stage.disk.fail_reads(sector * 512, 512 * chance.randint(1, 2))
     stage.lab.primary.run("echo 3 >/proc/sys/vm/drop_caches")
+
+
+def _declare_wrong_bytes_lost(stage: Stage) -> None:
+    """The disk changes bytes without an error; the admin says so, and the backup's are back."""
+    offset = stage.size - ZONE
+    block = f"bs=4k count=16 skip={offset // 4096} iflag=direct status=none | sha256sum"
+    read = f"dd if={stage.device} {block}"
+    right = stage.lab.initiator.run(read)
+    stage.lab.primary.run(
+        f"dd if=/dev/urandom of={stage.primary_disk} bs=4k count=16 seek={offset // 4096} "
+        "oflag=direct conv=notrunc status=none; echo 3 >/proc/sys/vm/drop_caches"
+    )
+    assert stage.lab.initiator.run(read) != right
+    stage.restore(f"declare-lost {stage.name} --offset {offset} --length 65536 --yes")
+    assert stage.lab.initiator.run(read) == right
