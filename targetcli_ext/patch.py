@@ -1,7 +1,8 @@
 """Puts our nodes into a loaded targetcli, which has no plugin mechanism of its own.
 
 ``UIBackstores.refresh`` is wrapped: when it has listed tcmu-runner's handlers, the child of ours is
-replaced by a subclass of the same class. Classes and errors are taken from the namespace of the
+replaced by a subclass of the same class. The nodes of block and fileio storage objects get their
+snapshot commands (see ``snapshot_node``). Classes and errors are taken from the namespace of the
 loaded ``targetcli.ui_backstore``, because a distribution may ship rtslib and configshell twice. No
 global name of targetcli is rebound: its 2.1 classes name themselves in ``super()``.
 """
@@ -15,6 +16,7 @@ from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.context import say_what_is_awaited
 from tcmu_restore.options import SUBTYPE
 
+from . import snapshot_node
 from .backstore_node import RestoreBackstoreMixin
 from .object_node import RestoreObjectMixin
 from .status_cache import StatusCache
@@ -36,6 +38,7 @@ def install(ui: ModuleType) -> None:
 
     setattr(backstores, _MARK, node_class)
     backstores.refresh = refresh_and_replace
+    snapshot_node.install(ui)
 
 
 def make_node_class(ui: ModuleType) -> type[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,15 @@ from . import lio
 from .client import SLOW_SECONDS, ServiceClient
 from .exit_status import ExitStatus, exit_status
 
+if TYPE_CHECKING:
+    from ..snapshots.host import Host
+
+
+def _this_host() -> Host:
+    from ..snapshots.host import this_host  # noqa: PLC0415 - only the backup host's verbs need it
+
+    return this_host()
+
 
 @dataclass(slots=True)
 class CliContext:
@@ -23,6 +32,7 @@ class CliContext:
     bus_address: str | None = None
     sleep: Callable[[float], None] = time.sleep
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
+    make_snapshot_host: Callable[[], Host] = _this_host
     make_console: Callable[[], Console] = Console
     slow_seconds: float = SLOW_SECONDS
     _console: Console | None = field(default=None, init=False)

@@ -6,8 +6,9 @@
       question that was not answered with yes
 2     the command line, a name or a setting is wrong; nothing was changed
 3     the service (or the bus) does not answer
-4     a disk or a peer cannot be reached, read or written
-5     the volume's state, or its state file, does not allow it
+4     a disk or a peer cannot be reached, read or written; on the backup host: LVM or LIO refuses,
+      or there is no space for a snapshot
+5     the volume's state, or its state file, does not allow it; likewise a snapshot's
 ====  =====================================================================================
 
 130 is what every shell shows for Ctrl-C; with ``--wait`` the merge itself goes on.
@@ -21,6 +22,7 @@ from typing import Final
 
 from .. import errors
 from ..service.errors import error_class
+from ..snapshots import errors as snapshot_errors
 from .errors import (
     BackstoreError,
     MergeEndedError,
@@ -62,6 +64,12 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     MetricsError: ExitStatus.OTHER,
     NotConfirmedError: ExitStatus.OTHER,
     PictureError: ExitStatus.OTHER,
+    snapshot_errors.LioUnavailableError: ExitStatus.OTHER,
+    snapshot_errors.SnapshotBrokenError: ExitStatus.STATE,
+    snapshot_errors.SnapshotCommandError: ExitStatus.SOURCE,
+    snapshot_errors.SnapshotExistsError: ExitStatus.STATE,
+    snapshot_errors.SnapshotRecordError: ExitStatus.STATE,
+    snapshot_errors.SnapshotSpaceError: ExitStatus.SOURCE,
 }
 """A class stands for its subclasses; the nearest entry counts."""
 

@@ -10,6 +10,7 @@ import click
 
 from ..service.contract import MIRROR_MODES
 from . import lio
+from .backup_snapshot import snapshot_create, snapshot_delete, snapshot_list
 from .context import CliContext, SentenceGroup
 from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
@@ -117,6 +118,9 @@ for _verb in (
     prepare_snapshot,
     attach_snapshot,
     detach_snapshot,
+    snapshot_create,
+    snapshot_list,
+    snapshot_delete,
     snapshot_export,
     merge,
     resync,

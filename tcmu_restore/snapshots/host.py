@@ -1,0 +1,42 @@
+"""The outside world of a snapshot command; tests put their own in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from . import command
+from .backing import Backing, find_backing
+from .command import Run
+from .errors import LioUnavailableError
+from .lio import Lio, load_rtslib
+from .record import RecordFolder
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Host:
+    """LIO, the records, the programs and the clock of this host."""
+
+    lio: Lio
+    records: RecordFolder = field(default_factory=RecordFolder)
+    run: Run = command.run
+    find_backing: Callable[[str, str, Run], Backing] = find_backing
+    now: Callable[[], datetime] = _now
+
+
+def this_host(rtslib: Any | None = None) -> Host:
+    """Return this host, with the given copy of rtslib or the one that is installed.
+
+    Raises:
+        LioUnavailableError: not root, or rtslib is not installed.
+    """
+    if os.geteuid() != 0:
+        raise LioUnavailableError("only root may use it")
+    return Host(Lio(rtslib or load_rtslib()))
