@@ -91,6 +91,7 @@ class Simulation:
             (0.9, self.begin_checkpoint),
             (0.915, self.begin_bad_race),
             (0.93, self.begin_edge_race),
+            (0.945, self.begin_attach_race),
             (1.0, self.begin_verb),
         ):
             if roll < limit:
@@ -244,6 +245,19 @@ class Simulation:
             self.faults.reset_backup()
         return region
 
+    def begin_attach_race(self) -> str | None:
+        """Another snapshot, of other extents, is attached while a merge step is under way."""
+        world = self.world
+        if self.preparing is world.volume:
+            return None
+        self.attach()
+        before = len(world.tasks)
+        extent = self.begin_merge()
+        if len(world.tasks) > before:
+            self.faults.run_until(world.tasks[-1], lambda: self.rng.random() < 0.5)
+            return f"{extent}, then {self.attach()}"
+        return None
+
     def run_alone(self, extent: Extent) -> None:
         """Write *extent*, and let nothing else go on meanwhile."""
         before = len(self.world.tasks)
@@ -273,8 +287,14 @@ class Simulation:
             return "prepare"
         if self.preparing is world.volume:
             return "nothing"  # a snapshot is taken when it is prepared for
-        world.snapshot = bytes(world.backup.cached)
-        return "attach"
+        return self.attach()
+
+    def attach(self) -> str:
+        """Attach a snapshot taken now, of everything or of some extents."""
+        is_part = self.rng.random() < 0.4
+        parts = [self.extent() for _ in range(self.rng.randrange(1, 4))] if is_part else None
+        self.world.attach_snapshot(parts)
+        return "attach" if parts is None else f"attach {', '.join(map(str, parts))}"
 
     def begin_replace(self) -> str:
         world = self.world
