@@ -55,7 +55,9 @@ class RestoreObjectMixin(LossCommands):
             client.prepare_snapshot(self.volume)
         self.shell.log.info("Take the snapshot on the backup host now; then: attach_snapshot")
 
-    def ui_command_attach_snapshot(self, snapshot: str, credentials: str | None = None) -> None:
+    def ui_command_attach_snapshot(
+        self, snapshot: str, credentials: str | None = None, extents: str | None = None
+    ) -> None:
         """
         Attaches a static copy of the backup, made after the loss.
 
@@ -73,13 +75,19 @@ class RestoreObjectMixin(LossCommands):
         -----------
         Path of a root-only file with the CHAP names and secrets.
 
+        extents
+        -------
+        All that the snapshot covers, as OFFSET:LENGTH, several of them with
+        commas: 0:1G,4G:64M. Without it the snapshot covers everything.
+
         SEE ALSO
         ========
         merge detach_snapshot
         """
         self.assert_root()
+        selected = self._parse_extents(extents)
         with self._change() as client:
-            client.attach_snapshot(self.volume, snapshot, credentials=credentials)
+            client.attach_snapshot(self.volume, snapshot, credentials=credentials, extents=selected)
         self.shell.log.info("Attached. Copy it with: merge start")
 
     def ui_complete_attach_snapshot(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.consequence import ByteRange
-from tcmu_restore.cli.size import parse_size
+from tcmu_restore.cli.size import parse_extent, parse_size
 
 from .status_cache import StatusCache
 from .translation import shell_errors
@@ -50,6 +50,15 @@ class VolumeNode(ObjectBase):
         try:
             end = None if length is None else parse_size(length)
             return ByteRange(parse_size(offset or "0"), end)
+        except ValueError as error:
+            raise self.ui.ExecutionError(f"{error}.") from error
+
+    def _parse_extents(self, text: str | None) -> list[tuple[int, int]] | None:
+        """Return the offsets and lengths of ``OFFSET:LENGTH,...`` in bytes."""
+        if text is None:
+            return None
+        try:
+            return [parse_extent(part) for part in text.split(",")]
         except ValueError as error:
             raise self.ui.ExecutionError(f"{error}.") from error
 

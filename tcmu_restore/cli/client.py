@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from dbus_fast import Message, MessageType, Variant
@@ -90,9 +90,19 @@ class ServiceClient:
         """Return how many regions of each kind each of at most *cells* parts of a volume has."""
         return cast(MapSummary, json.loads(self._call("Map", name, cells)))
 
-    def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None = None) -> None:
-        """Attach a static copy, an iscsi:// URL or a path."""
-        self._call("AttachSnapshot", name, snapshot, _credentials(credentials))
+    def attach_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        credentials: str | None = None,
+        extents: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """Attach a static copy, an iscsi:// URL or a path; *extents* are all that it covers."""
+        settings = _credentials(credentials)
+        if extents is not None:
+            settings["extents"] = Variant("a(tt)", [list(extent) for extent in extents])
+        self._call("AttachSnapshot", name, snapshot, settings)
 
     def detach_snapshot(self, name: str) -> None:
         """Forget the attached snapshot."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .context import CliContext
+from .size import extents_option
 
 CREDENTIALS_OPTION = click.option(
     "--credentials",
@@ -32,16 +33,26 @@ def prepare_snapshot(cli: CliContext, name: str) -> None:
 @click.argument("name")
 @click.argument("snapshot")
 @CREDENTIALS_OPTION
+@extents_option("All that SNAPSHOT covers: 0:1G, 4M:64k. Repeatable. Without it: everything.")
 @click.pass_obj
-def attach_snapshot(cli: CliContext, name: str, snapshot: str, credentials: str | None) -> None:
+def attach_snapshot(
+    cli: CliContext,
+    name: str,
+    snapshot: str,
+    credentials: str | None,
+    extents: list[tuple[int, int]] | None,
+) -> None:
     """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
 
     Or the directory that snapshot-export wrote on a disk that was carried here. It must have been
     taken from the backup after the loss.
+
+    With --extent only whole regions within these bytes are taken from it; all others go on coming
+    from the backup.
     """
     if "://" not in snapshot and Path(snapshot).is_dir():  # the service is elsewhere
         snapshot = str(Path(snapshot).absolute())
-    cli.client.attach_snapshot(name, snapshot, credentials=credentials)
+    cli.client.attach_snapshot(name, snapshot, credentials=credentials, extents=extents)
     click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
 
 

@@ -13,6 +13,7 @@ from ..service.registry_seam import (
     Event,
     MergeStatus,
     ResyncStatus,
+    SnapshotStatus,
     Traffic,
     VerifyStatus,
     VolumeStatus,
@@ -231,9 +232,18 @@ def _snapshot_text(status: VolumeStatus) -> str:
     snapshot = status["snapshot"]
     if snapshot is None:
         return "none attached"
+    source = snapshot["source"] + _covered_text(status, snapshot)
     if snapshot["reachable"]:
-        return f"{snapshot['source']} (reachable{_traffic_text(snapshot)})"
-    return f"{snapshot['source']} (not reachable: {snapshot['reason'] or 'no reason known'})"
+        return f"{source} (reachable{_traffic_text(snapshot)})"
+    return f"{source} (not reachable: {snapshot['reason'] or 'no reason known'})"
+
+
+def _covered_text(status: VolumeStatus, snapshot: SnapshotStatus) -> str:
+    """Return what a snapshot of a selected data set covers; nothing for a whole one."""
+    if snapshot.get("extents") is None:
+        return ""
+    size = format_size(status["size"])
+    return f", covers {format_size(snapshot['bytes_covered'])} of {size}"
 
 
 def _traffic_text(source: Traffic) -> str:

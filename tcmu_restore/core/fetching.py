@@ -36,20 +36,25 @@ async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> Non
 async def _read_snapshot(
     state: VolumeState, extent: Extent, buffers: Buffers, instead_of: RestoreError
 ) -> None:
+    selection = state.selection
     try:
         await Read(Leg.SNAPSHOT, extent, buffers)
     except RestoreError:
         raise instead_of from None
-    if not _snapshot_may_serve(state, extent):  # a write may have come since
+    is_another = state.selection is not selection
+    if is_another or not _snapshot_may_serve(state, extent):  # a write may have come since
         raise instead_of
     state.counters.reads_from_snapshot += 1
     state.counters.bytes_read_from_snapshot += extent.length
 
 
 def _snapshot_may_serve(state: VolumeState, extent: Extent) -> bool:
-    """Whether no region of *extent* is newer than the snapshot."""
+    """Whether the snapshot covers *extent* (MRG-3), and no region of it is newer."""
     sets = state.overwrite_map.sets
-    regions = BitMap64(state.geometry.regions(extent))
+    touched = state.geometry.regions(extent)
+    if not state.selection.covers(touched):
+        return False
+    regions = BitMap64(touched)
     newer = (sets.in_doubt, sets.outdated, sets.host_written)
     return all(kind.isdisjoint(regions) for kind in newer)
 

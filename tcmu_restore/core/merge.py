@@ -41,22 +41,37 @@ def plan_merge_step(state: VolumeState, cursor: int, length_max: int) -> MergePl
     """Find the next lost run from region *cursor* on, at most *length_max* bytes long.
 
     A run of regions in doubt is read from the backup, any other from the snapshot (INT-2).
-    Outdated regions are passed over (LOSS-3). Changes nothing.
+    Outdated regions are passed over (LOSS-3), and so is what the snapshot does not cover (MRG-3).
+    Changes nothing.
     """
     geometry, overwrite_map = state.geometry, state.overwrite_map
     window = max(1, length_max // geometry.region_size)
     skipped = 0
-    while cursor < geometry.region_count:
+    while (cursor := state.selection.next_from(cursor)) < geometry.region_count:
         regions = range(cursor, min(cursor + window, geometry.region_count))
-        lost = overwrite_map.fillable_in(regions)
+        lost = state.selection.within(overwrite_map.fillable_in(regions))
         if lost:
             run = next(runs_of(lost))
             run, leg = _of_one_leg(run, overwrite_map.sets.in_doubt)
-            skipped += overwrite_map.count_current(range(cursor, run.start))
+            skipped += _count_current(state, range(cursor, run.start))
             return MergePlan(MergeStep(geometry.extent_of(run), leg), run.stop, skipped)
-        skipped += overwrite_map.count_current(regions)
+        skipped += _count_current(state, regions)
         cursor = regions.stop
     return MergePlan(None, cursor, skipped)
+
+
+def _count_current(state: VolumeState, regions: range) -> int:
+    """Return how many of *regions* the snapshot covers, and are current."""
+    if state.selection.is_whole:
+        return state.overwrite_map.count_current(regions)
+    covered = state.selection.within(BitMap64(regions))
+    return covered.intersection_cardinality(state.overwrite_map.sets.current)
+
+
+def count_left(state: VolumeState) -> int:
+    """Return how many regions a merge has still to fill."""
+    sets = state.overwrite_map.sets
+    return state.selection.outside(sets.current, sets.outdated)
 
 
 def _of_one_leg(run: range, in_doubt: BitMap64) -> tuple[range, Leg]:
@@ -73,11 +88,16 @@ async def merge_step(state: VolumeState, step: MergeStep) -> None:
     Raises:
         SourceError: the source failed; nothing was changed. ``retryable`` says whether to go on.
     """
+    selection = state.selection
+    if not selection.covers(state.geometry.regions(step.extent)):
+        return  # planned for another snapshot
     fetch = Fetch(step.extent, joinable=False)
     state.fetches.add(fetch)
     try:
         zeros = await FindZeros(step.extent) if step.leg is Leg.SNAPSHOT else []
         await _read_data(state, step, fetch, zeros)
+        if step.leg is Leg.SNAPSHOT and state.selection is not selection:
+            return  # another snapshot was attached meanwhile (MRG-3)
         await Lock(step.extent)
         if step.leg is Leg.SNAPSHOT:  # what came to be in doubt meanwhile is not ours
             _spoil(state, fetch, state.overwrite_map.sets.in_doubt)

@@ -15,6 +15,7 @@ from .mirroring import MirrorPolicy
 from .overwrite_map import OverwriteMap
 from .progress import Counters
 from .readahead import Readahead
+from .selection import Selection
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,9 @@ class VolumeState:
     locks: ExtentLocks = field(default_factory=ExtentLocks)
     fetches: FetchTable = field(init=False)
     readahead: Readahead = field(init=False)
+    selection: Selection = field(init=False)
+    """What the attached snapshot covers."""
+
     unflushed: dict[int, BitMap64] = field(default_factory=dict)
     """Regions the backup has acknowledged but not flushed, by durability epoch (MIR-2)."""
 
@@ -66,6 +70,7 @@ class VolumeState:
     def __post_init__(self) -> None:
         self.fetches = FetchTable(self.geometry)
         self.readahead = Readahead(self.fetch_ahead_max)
+        self.selection = Selection(self.geometry.region_count)
 
     @property
     def is_diskless(self) -> bool:

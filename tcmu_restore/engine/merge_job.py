@@ -14,7 +14,7 @@ from pyroaring import BitMap64
 
 from ..core.effects import Leg
 from ..core.extent import Extent
-from ..core.merge import MergeStep, plan_merge_step
+from ..core.merge import MergeStep, count_left, plan_merge_step
 from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
 from ..errors import BadExtentError, RestoreError, SourceError
@@ -167,9 +167,7 @@ class MergeJob:
         self._counts_skipped = False
         if self._in_flight:
             return
-        state = self._volume.state
-        left = state.overwrite_map.lost_count - len(state.overwrite_map.sets.outdated)
-        if left == 0:
+        if count_left(self._volume.state) == 0:
             self._enter(MergeState.DONE)
         else:
             self._cursor = 0
@@ -237,8 +235,10 @@ class MergeJob:
             self._samples.popleft()
 
     def _bytes_current(self) -> int:
+        """Return the bytes of what the snapshot covers that are current."""
         state = self._volume.state
-        return len(state.overwrite_map.sets.current) * state.geometry.region_size
+        current = state.selection.within(state.overwrite_map.sets.current)
+        return len(current) * state.geometry.region_size
 
     def rate(self) -> float:
         """Return bytes a second that came to be current, over the last seconds; 0 when idle."""
@@ -261,7 +261,7 @@ class MergeJob:
     def status(self) -> dict[str, Any]:
         """Return the merge's part of the status document. Sizes are bytes."""
         state = self._volume.state
-        size = state.geometry.size
+        size = min(state.selection.count * state.geometry.region_size, state.geometry.size)
         done = min(self._bytes_current(), size)
         rate = self.rate()
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from .device_watch import DeviceWatch
 from .map_summary import summarize
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
+from .snapshot_extents import check_extents
 from .state_db import StateDb
 from .state_files import BESIDE
 from .state_rebuild import rebuild
@@ -262,12 +263,20 @@ class VolumeRegistry:
     # --- snapshot and merge ---------------------------------------------------------------
 
     async def attach_snapshot(
-        self, name: str, snapshot: str, *, credentials: str | None = None
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        credentials: str | None = None,
+        extents: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Attach a static snapshot of the backup: an iSCSI URL, or the path of a device or file,
         or of a directory that ``snapshot-export`` made.
 
+        *extents*: the (offset, length) in bytes that it covers; None: everything.
+
         Raises:
+            OutOfRangeError, BadSettingError: *extents* cannot be used.
             SizeMismatchError, BlockSizeMismatchError, SnapshotIsBackupError,
             IdentityMismatchError: see MRG-2. BadImageError: the directory cannot be used.
             WrongStateError: one is attached. SourceError: it cannot be reached.
@@ -277,9 +286,11 @@ class VolumeRegistry:
             busy = "another command is under way"
             reason = "one is attached already" if engine.snapshot else busy
             raise WrongStateError(name, "attach a snapshot", reason)
+        selected = check_extents(engine.volume.state.geometry, extents)
         engine.is_preparing = True
         try:
-            await self._attach(engine, {"source": snapshot, "credentials": credentials})
+            record = {"source": snapshot, "credentials": credentials, "extents": selected}
+            await self._attach(engine, record)
         finally:
             engine.is_preparing = False
 
@@ -345,7 +356,7 @@ class VolumeRegistry:
         except BaseException:
             await source.close()
             raise
-        engine.performer.snapshot = source
+        engine.use_snapshot(source, record)
 
     async def _take_up(self, engine: VolumeEngine) -> None:
         """After a restart: the snapshot that was attached, and the merge where it was (MRG-2)."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.region_sets import runs_of
 from ..sources.base import BlockSource
 from ..sources.statistics import SourceStatistics
+from .snapshot_extents import describe_extents
 
 if TYPE_CHECKING:
     from .volume_engine import VolumeEngine
@@ -131,6 +132,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "reachable": snapshot.is_reachable,
             "reason": str(getattr(snapshot, "last_error", None) or ""),
         }
+        | describe_extents(engine.facts["snapshot"], state.selection, state.geometry)
         | traffic_of(snapshot),
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),

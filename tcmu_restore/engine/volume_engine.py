@@ -16,6 +16,7 @@ from typing import Any
 from ..core.effects import Procedure
 from ..core.extent import Extent
 from ..core.pacing import Pacer, StepSizer
+from ..core.selection import select
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
 from ..sources.base import BlockSource, BlockStore
@@ -268,8 +269,15 @@ class VolumeEngine:
         await self.db.commit_facts({"snapshot": record})
         self.facts["snapshot"] = record
         self.events.add("command", f"Command: attach the snapshot {record['source']}.")
-        self.performer.snapshot = snapshot
+        self.use_snapshot(snapshot, record)
         self.changed()
+
+    def use_snapshot(self, snapshot: BlockSource, record: dict[str, Any]) -> None:
+        """Read from *snapshot* what its record says that it covers (MRG-3)."""
+        state, extents = self.volume.state, record.get("extents")
+        selected = None if extents is None else [Extent(*extent) for extent in extents]
+        state.selection = select(state.geometry, selected)
+        self.performer.snapshot = snapshot
 
     async def drop_snapshot(self) -> None:
         """Forget the snapshot and close it. Raises WrongStateError while the merge needs it."""
@@ -281,6 +289,7 @@ class VolumeEngine:
         await self.db.commit_facts({"snapshot": None})
         self.facts["snapshot"] = None
         self.performer.snapshot = None
+        self.volume.state.selection = select(self.volume.state.geometry, None)
         self.events.add("command", "Command: detach the snapshot.")
         await snapshot.close()
 

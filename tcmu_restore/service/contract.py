@@ -87,8 +87,9 @@ CREATE_SETTINGS: Final[Mapping[str, str]] = {
 MIRROR_MODES: Final = ("sync", "async", "strict")
 """What *mirror* may be; the first is the default."""
 
-ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s"}
-"""Settings of AttachSnapshot; none is required."""
+ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s", "extents": "a(tt)"}
+"""Settings of AttachSnapshot; none is required. *extents*: the only bytes that the snapshot covers,
+as offsets and lengths."""
 
 VERIFY_VERBS: Final = ("start", "pause", "resume", "cancel")
 VERIFY_REPAIRS: Final = ("none", "primary", "backup")

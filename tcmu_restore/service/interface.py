@@ -26,7 +26,12 @@ from .contract import (
 )
 from .registry_seam import Registry
 
-_KINDS: Final = {"s": "a text", "b": "a boolean", "t": "a number of bytes (D-Bus type t)"}
+_KINDS: Final = {
+    "s": "a text",
+    "b": "a boolean",
+    "t": "a number of bytes (D-Bus type t)",
+    "a(tt)": "a list of offsets and lengths (D-Bus type a(tt))",
+}
 
 
 def parse_settings(settings: Mapping[str, Variant], known: Mapping[str, str]) -> dict[str, Any]:
@@ -148,7 +153,13 @@ class Manager:
         self, name: str, snapshot: str, settings: Mapping[str, Variant]
     ) -> list[Any]:
         values = parse_settings(settings, ATTACH_SETTINGS)
-        await self._registry.attach_snapshot(name, snapshot, credentials=values.get("credentials"))
+        extents = values.get("extents")
+        await self._registry.attach_snapshot(
+            name,
+            snapshot,
+            credentials=values.get("credentials"),
+            extents=None if extents is None else [(offset, length) for offset, length in extents],
+        )
         return []
 
     async def _replace_primary(self, name: str, primary: str) -> list[Any]:

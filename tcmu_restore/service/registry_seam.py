@@ -8,7 +8,7 @@ renamed or dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 VolumeState = Literal[
@@ -98,15 +98,23 @@ class BackupStatus(Traffic):
 
 
 class SnapshotStatus(Traffic):
-    """The attached static copy; *source* is a URL or a path."""
+    """The attached static copy; *source* is a URL or a path.
+
+    *extents* are the first 100 pairs of offset and length of a selected data set, null for the
+    whole volume; *bytes_covered* counts whole regions of all of them.
+    """
 
     source: str
     reachable: bool
     reason: str | None
+    extents: NotRequired[list[tuple[int, int]] | None]
+    bytes_covered: NotRequired[int]
 
 
 class MergeStatus(TypedDict):
     """The background copy. *seconds_left* is null as long as there is no honest estimate.
+
+    Of a snapshot that covers a part, the bytes are those of that part.
 
     *bad_extents* of an exported snapshot were damaged; *report* says so in a sentence, or is empty.
     """
@@ -239,8 +247,18 @@ class Registry(Protocol):
         """Return the :class:`MapSummary` of a volume, of at most *cells* cells; without I/O."""
         ...
 
-    async def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None) -> None:
-        """Attach a static copy (an iscsi:// URL or a path) and record its identity."""
+    async def attach_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        credentials: str | None,
+        extents: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """Attach a static copy (an iscsi:// URL or a path) and record its identity.
+
+        *extents* are all that it covers, as (offset, length) in bytes; without them, everything.
+        """
         ...
 
     async def detach_snapshot(self, name: str) -> None:

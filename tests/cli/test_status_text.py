@@ -64,6 +64,14 @@ def test_unreachable_sources_say_why() -> None:
     assert rows["snapshot"] == "/dev/s (not reachable: no reason known)"
 
 
+def test_snapshot_of_a_part_says_how_much_it_covers() -> None:
+    part = {"extents": [[0, 65536]], "bytes_covered": 65536}
+    status = volume(snapshot={"source": "/dev/s", "reachable": True, "reason": None} | part)
+    size = text.format_size(status["size"])
+    rows = dict(text.status_rows(status))
+    assert rows["snapshot"] == f"/dev/s, covers 64 KiB of {size} (reachable)"
+
+
 def test_status_without_counters_says_so() -> None:
     rows = dict(text.status_rows(volume(counters={})))
     assert (rows["served"], rows["kept"]) == ("no reads yet", "no regions yet")

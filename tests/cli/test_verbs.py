@@ -134,6 +134,10 @@ def test_delete_list_attach_and_detach(command_line: CommandLine, registry: Fake
     attached = command_line("attach-snapshot", "a", "/dev/s", "--credentials", "/f")
     assert attached.out == "Attached. Copy it with: tcmu-restore merge start a --wait\n"
     assert ("attach", "a", "/dev/s", "/f") in registry.calls
+    selected = ("--extent", "1M:64k", "--extent", "0:512")
+    assert command_line("attach-snapshot", "a", "/dev/s", *selected).status == 0
+    assert registry.calls[-1] == ("attach", "a", "/dev/s", "", "[(1048576, 65536), (0, 512)]")
+    assert command_line("attach-snapshot", "a", "/dev/s", "--extent", "1M").status == 2
     assert command_line("prepare-snapshot", "a").out == (
         "Take the snapshot on the backup host now. Then use it with:\n"
         "tcmu-restore attach-snapshot a SNAPSHOT\n"

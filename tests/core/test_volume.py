@@ -12,8 +12,10 @@ from pyroaring import BitMap64
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.effects import CommitIntent, CommitMap, Flush, Leg, Read, Write, Zero
 from tcmu_restore.core.extent import Extent
-from tcmu_restore.core.merge import plan_merge_step
+from tcmu_restore.core.geometry import Geometry
+from tcmu_restore.core.merge import count_left, plan_merge_step
 from tcmu_restore.core.resync import plan_resync_step
+from tcmu_restore.core.selection import select
 from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import (
     LostRegionError,
@@ -291,3 +293,63 @@ def test_any_workload_reads_as_a_plain_disk_would(
     assert driver.legs[Leg.PRIMARY] == model
     assert driver.legs[Leg.BACKUP] == model
     assert not any(isinstance(e, Zero) and e.extent.end > len(model) for e in driver.log)
+
+
+def selected(volume: Volume, *extents: Extent) -> None:
+    volume.state.selection = select(volume.state.geometry, extents)
+
+
+def test_merge_of_a_selected_data_set_touches_nothing_else() -> None:
+    volume, driver = rig(tail=512)
+    size = volume.state.geometry.size
+    tail = Extent(REGIONS * REGION - 512, 1024)  # MRG-3: of the region before the tail only a part
+    selected(volume, tail, Extent(REGION + 512, 3 * REGION), Extent(4 * REGION, REGION))
+    driver.legs[Leg.SNAPSHOT][: REGION + 512] = b"x" * (REGION + 512)
+    assert count_left(volume.state) == 4
+    merge_all(volume, driver)
+    assert list(volume.state.overwrite_map.sets.current) == [2, 3, 4, REGIONS]
+    assert count_left(volume.state) == 0
+    assert read(volume, driver, 0, size) == driver.legs[Leg.BACKUP]
+
+
+def test_merge_of_a_selected_data_set_leaves_doubtful_regions_outside_alone() -> None:
+    volume, driver = rig()
+    volume.state.overwrite_map.mark_in_doubt(BitMap64([1, 5]))
+    selected(volume, Extent(0, 3 * REGION))
+    assert merge_all(volume, driver) == 0
+    assert list(volume.state.overwrite_map.sets.current) == [0, 1, 2]
+    assert list(volume.state.overwrite_map.sets.in_doubt) == [5]
+
+
+def test_snapshot_answers_for_its_selected_data_set_only() -> None:
+    volume, driver = rig()
+    selected(volume, Extent(0, 2 * REGION + 512))
+    driver.failures[Read, Leg.BACKUP] = AWAY
+    assert read(volume, driver, 0, 2 * REGION) == driver.legs[Leg.SNAPSHOT][: 2 * REGION]
+    for offset in (2 * REGION, 5 * REGION):
+        with pytest.raises(SourceUnreachableError):  # MRG-3
+            read(volume, driver, offset, 512)
+
+
+def test_merge_skips_what_is_current_of_the_selected_data_set() -> None:
+    volume, driver = rig()
+    read(volume, driver, 0, 4 * REGION)
+    selected(volume, Extent(2 * REGION, 4 * REGION))
+    assert merge_all(volume, driver, step=REGION) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), max_size=6))
+def test_selection_is_the_whole_regions_of_all_extents_together(
+    pairs: list[tuple[int, int]],
+) -> None:
+    geometry = Geometry(64 * 4, 1, 4, 8)
+    extents = [Extent(offset, min(length, 256 - offset)) for offset, length in pairs]
+    named = {byte for extent in extents for byte in range(extent.offset, extent.end)}
+    expected = {
+        region for region in range(64) if named.issuperset(range(region * 4, region * 4 + 4))
+    }
+    found = select(geometry, extents)
+    assert {region for region in range(64) if found.covers(range(region, region + 1))} == expected
+    assert found.count == found.outside() == len(expected)
+    for region in range(65):
+        assert found.next_from(region) == min((r for r in expected if r >= region), default=64)

@@ -11,9 +11,11 @@ import pytest
 
 from tcmu_restore.engine.command import CommandKind
 from tcmu_restore.errors import (
+    BadSettingError,
     BlockSizeMismatchError,
     FencedError,
     LostRegionError,
+    OutOfRangeError,
     PrimaryTooSmallError,
     RestoreError,
     SizeMismatchError,
@@ -227,5 +229,81 @@ def test_a_snapshot_that_is_another_one_after_a_restart_is_not_used(rig: Rig) ->
         os.replace(shutil.copy(carried, rig.folder / "copy"), carried)
         async with rig.opened() as engine:
             assert engine.snapshot is None  # MRG-2
+
+    run(go)
+
+
+def test_selected_data_set_is_merged_and_nothing_else_also_after_a_restart(rig: Rig) -> None:
+    """MRG-3: elsewhere the snapshot holds nonsense, and nobody is given it."""
+
+    async def go() -> None:
+        await rig.create()
+        carried = rig.folder / "carried"
+        nonsense = bytearray(b"\xee" * SIZE)
+        part = slice(1 << 20, (1 << 20) + 40960)
+        nonsense[part] = rig.content[part]
+        carried.write_bytes(nonsense)
+        extents = [(part.start, 8192), (part.start + 4096, 36864), (SIZE - 512, 512)]
+        async with rig.opened():
+            await rig.registry.attach_snapshot("v", str(carried), extents=extents)
+        async with rig.opened() as engine:
+            found = rig.registry.status("v")["snapshot"]
+            assert found["extents"] == [[part.start, 40960], [SIZE - 512, 512]]
+            assert found["bytes_covered"] == 40960
+            assert rig.registry.status("v")["merge"]["bytes_total"] == 40960
+            await rig.registry.merge_start("v")
+            await merged(engine)
+            status = rig.registry.status("v")
+            assert status["merge"]["bytes_done"] == status["merge"]["bytes_total"] == 40960
+            assert status["regions"]["current"] == 10
+            assert status["state"] == "restoring"
+            assert await read(engine, 0, 2 << 20) == rig.content[: 2 << 20]
+            await rig.registry.detach_snapshot("v")
+            assert rig.registry.status("v")["merge"]["bytes_total"] == SIZE
+
+    run(go)
+
+
+@pytest.mark.parametrize(
+    ("extents", "error", "words"),
+    [
+        ([(0, 0)], BadSettingError, "at least 1"),
+        ([(SIZE - 512, 1024)], OutOfRangeError, "beyond the end"),
+        ([(2**63, 1)], OutOfRangeError, "beyond the end"),
+        ([(512, 4096)], BadSettingError, "whole region of 4096 bytes"),
+        ([], BadSettingError, "whole region"),
+        ([(0, 4096)] * 5000, BadSettingError, "4096 are possible"),
+    ],
+)
+def test_extents_that_cannot_be_used_change_nothing(
+    rig: Rig, extents: list[tuple[int, int]], error: type[RestoreError], words: str
+) -> None:
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            with pytest.raises(error, match=words):
+                await rig.registry.attach_snapshot("v", str(rig.primary), extents=extents)
+            assert engine.snapshot is None
+            assert engine.facts.get("snapshot") is None
+
+    run(go)
+
+
+def test_snapshot_attached_before_there_were_selections_covers_everything(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        carried = rig.folder / "carried"
+        shutil.copyfile(rig.folder / "backup", carried)
+        async with rig.opened() as engine:
+            await rig.registry.attach_snapshot("v", str(carried))
+            record = dict(engine.facts["snapshot"])
+            del record["extents"]  # as an earlier version wrote it
+            await engine.db.commit_facts({"snapshot": record})
+        async with rig.opened() as engine:
+            assert engine.snapshot is not None
+            assert rig.registry.status("v")["snapshot"]["extents"] is None
+            await rig.registry.merge_start("v")
+            await merged(engine)
+            assert rig.registry.status("v")["state"] == "in_sync"
 
     run(go)

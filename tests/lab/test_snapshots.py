@@ -69,7 +69,8 @@ def backup(lab: Lab) -> Iterator[Lab]:
     lab.backup.add_disk("files", 512 * MIB)
     lab.backup.add_disk("plain", 64 * MIB)
     initiator = lab.primary.run(
-        "modprobe iscsi_tcp; modprobe sd_mod; sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi"
+        "modprobe iscsi_tcp; modprobe sd_mod\n"
+        "sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi"
     )
     lab.backup.run(MAKE.replace("INITIATOR", initiator.strip()), timeout_seconds=300)
     yield lab

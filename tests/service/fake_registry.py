@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tcmu_restore.errors import UnknownVolumeError, VolumeExistsError, WrongStateError
@@ -153,8 +153,16 @@ class FakeRegistry:
         counts = [[0, 0, 0, bounds[i + 1] - bounds[i], 0, 0] for i in range(count)]
         return make_map(name, counts)
 
-    async def attach_snapshot(self, name: str, snapshot: str, *, credentials: str | None) -> None:
-        self._enter("attach", name, snapshot, credentials or "")
+    async def attach_snapshot(
+        self,
+        name: str,
+        snapshot: str,
+        *,
+        credentials: str | None,
+        extents: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        selected = [str(extents)] if extents is not None else []
+        self._enter("attach", name, snapshot, credentials or "", *selected)
         self._find(name)["snapshot"] = {"source": snapshot, "reachable": True, "reason": ""}
 
     async def detach_snapshot(self, name: str) -> None:

@@ -136,7 +136,8 @@ def test_every_verb_reaches_the_registry(bus_address: str) -> None:
     registry.volumes = {"a": make_status("a", resync=dict(RESYNC))}
 
     async def session(bus: MessageBus) -> None:
-        settings = {"credentials": Variant("s", "/f")}
+        extents = Variant("a(tt)", [[4096, 8192]])
+        settings = {"credentials": Variant("s", "/f"), "extents": extents}
         replies = [await call(bus, "AttachSnapshot", "a", "/dev/s", settings)]
         replies.append(await call(bus, "ReplacePrimary", "a", "/dev/q"))
         verbs = ("MergeStart", "MergePause", "MergeResume", "MergeCancel", "PrepareSnapshot")

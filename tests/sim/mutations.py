@@ -142,6 +142,38 @@ MUTATIONS = (
         "    newer = (sets.outdated, sets.host_written)",
     ),
     Mutation(
+        "the merge ignores the selection",
+        "MRG-3",
+        "merge",
+        "        lost = state.selection.within(overwrite_map.fillable_in(regions))\n",
+        "        lost = overwrite_map.fillable_in(regions)\n",
+        (
+            "    if not selection.covers(state.geometry.regions(step.extent)):\n",
+            "    if False:\n",
+        ),
+    ),
+    Mutation(
+        "a merge uses what it read of another snapshot",
+        "MRG-3",
+        "merge",
+        "        if step.leg is Leg.SNAPSHOT and state.selection is not selection:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "a snapshot answers for what it does not cover",
+        "MRG-3",
+        "fetching",
+        "    if not state.selection.covers(touched):\n        return False\n",
+        "",
+    ),
+    Mutation(
+        "a region that is covered in part counts as covered",
+        "MRG-3",
+        "selection",
+        "        whole = geometry.whole_regions(extent)\n",
+        "        whole = geometry.regions(extent)\n",
+    ),
+    Mutation(
         "what came from the backup in doubt counts as no newer than the snapshot",
         "MRG-1",
         "overwrite_map",

@@ -93,6 +93,19 @@ class Races:
         self.faults.reset_in_checkpoint()
         return region
 
+    def attach_race(self) -> str | None:
+        """Another snapshot, of other extents, is attached while a merge step is under way."""
+        world, simulation = self.world, self.simulation
+        if simulation.preparing is world.volume:
+            return None
+        simulation.attach()
+        before = len(world.tasks)
+        extent = simulation.begin_merge()
+        if len(world.tasks) > before:
+            self.faults.run_until(world.tasks[-1], lambda: self.rng.random() < 0.5)
+            return f"{extent}, then {simulation.attach()}"
+        return None
+
     def _lose_and_fetch(self, region: int) -> None:
         """Lose *region*, take a snapshot meanwhile, and fetch it from the backup."""
         self._let_go_on()
@@ -106,7 +119,7 @@ class Races:
         if self.simulation.preparing is not self.world.volume:
             self.simulation.prepare_snapshot()
         self._let_go_on()
-        self.world.snapshot = bytes(self.world.backup.cached)
+        self.world.attach_snapshot(None)
         self.simulation.read_extent(_extent_of(region))
         self._let_go_on()
 

@@ -95,6 +95,7 @@ class Simulation:
             (0.93, self.races.edge_race),
             (0.937, self.races.recovery_race),
             (0.944, self.races.outdated_race),
+            (0.959, self.races.attach_race),
             (1.0, self.begin_verb),
         ):
             if roll < limit:
@@ -235,8 +236,14 @@ class Simulation:
         if roll < 0.8:
             self.prepare_snapshot()
             return "prepare"
-        world.snapshot = bytes(world.backup.cached)
-        return "attach"
+        return self.attach()
+
+    def attach(self) -> str:
+        """Attach a snapshot taken now, of everything or of some extents."""
+        is_part = self.rng.random() < 0.4
+        parts = [self.extent() for _ in range(self.rng.randrange(1, 4))] if is_part else None
+        self.world.attach_snapshot(parts)
+        return "attach" if parts is None else f"attach {', '.join(map(str, parts))}"
 
     def prepare_snapshot(self) -> None:
         self.world.snapshot = None

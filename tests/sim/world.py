@@ -33,6 +33,7 @@ from tcmu_restore.core.intent_log import IntentLog
 from tcmu_restore.core.mirroring import MirrorPolicy
 from tcmu_restore.core.overwrite_map import OverwriteMap
 from tcmu_restore.core.region_sets import CHUNK_REGIONS, RegionSets
+from tcmu_restore.core.selection import select
 from tcmu_restore.core.state import VolumeState
 from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import (
@@ -95,6 +96,8 @@ class World:
         """The disk that the running volume uses."""
         self.backup = SimStore("backup", content)
         self.snapshot: bytes | None = None
+        self.selected: list[Extent] | None = None
+        """What the snapshot covers; it holds nonsense elsewhere. None: everything."""
         self.epoch = 0
         self.is_linked = self.is_snapshot_linked = True
         self.commits_fail = False
@@ -129,6 +132,7 @@ class World:
             policy=self.policy,
             mirror_backlog_max=self.backlog_max,
         )
+        state.selection = select(geometry, self.selected)
         overwrite_map.on_lost = lambda regions: self.check_lost(state, regions)
         volume = Volume(state)
         volume.recover()
@@ -149,6 +153,18 @@ class World:
             return
         bad = {unit * UNIT // REGION for unit in self.attached.was_bad}
         assert set(regions) <= bad | self.declared, "a region was lost without a reason"
+
+    def attach_snapshot(self, selected: list[Extent] | None) -> None:
+        """Attach a snapshot of what the backup holds now; of *selected* bytes only, or of all."""
+        self.selected = selected
+        self.snapshot = bytes(self.backup.cached)
+        if selected is not None:
+            nonsense = bytearray(self.rng.randbytes(SIZE))
+            for extent in selected:
+                nonsense[extent.offset : extent.end] = self.snapshot[extent.offset : extent.end]
+            self.snapshot = bytes(nonsense)
+        state = self.volume.state
+        state.selection = select(state.geometry, selected)
 
     # --- tasks --------------------------------------------------------------------------
 

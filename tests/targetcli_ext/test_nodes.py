@@ -173,6 +173,8 @@ def test_snapshot_and_merge_verbs_reach_the_service(volume: Shell, registry: Fak
     path = f"{NODE}/vol0"
     volume(f"{path} attach_snapshot snapshot={BACKUP} credentials=/etc/c")
     assert ("attach", "vol0", BACKUP, "/etc/c") in registry.calls
+    volume(f"{path} attach_snapshot /dev/s extents=1M:64k,0:512")
+    assert registry.calls[-1] == ("attach", "vol0", "/dev/s", "", "[(1048576, 65536), (0, 512)]")
     for action in ("start", "pause", "resume", "cancel"):
         volume(f"{path} merge action={action}")
         assert registry.calls[-1] == (f"merge_{action}", "vol0")
