@@ -105,6 +105,17 @@ class SnapshotStatus(Traffic):
     reason: str | None
 
 
+class ShippedSnapshot(TypedDict):
+    """An exported snapshot of this volume on a disk that is here; *taken* is ISO 8601.
+
+    *problem* says why it should not be attached, or is empty.
+    """
+
+    path: str
+    taken: str
+    problem: str
+
+
 class MergeStatus(TypedDict):
     """The background copy. *seconds_left* is null as long as there is no honest estimate.
 
@@ -183,6 +194,7 @@ class VolumeStatus(TypedDict):
     state_file: NotRequired[StateFileStatus]
     verify: NotRequired[VerifyStatus]
     events: NotRequired[list[Event]]
+    shipped: NotRequired[list[ShippedSnapshot]]
 
 
 class MapSummary(TypedDict):
