@@ -240,12 +240,13 @@ def test_disk_with_nothing_of_ours_is_unmounted_again_and_a_primary_never_mounte
         async with served(rig, places, "mount = true\n") as engine:
             rig.registry._disk_appeared(frozenset({stick}))
             await _looked(rig)
-            assert tried == [stick]
+            assert set(tried) == {stick}
             assert str(places.mount_folder) not in mount_lines()
+            tried.clear()
             engine.guard.identity = shipped_survey.identity_of(stick) or ""
             rig.registry._disk_appeared(frozenset({stick}))
             await _looked(rig)
-            assert tried == [stick]
+            assert tried == []
 
     run(go)
 
