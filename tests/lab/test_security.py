@@ -30,9 +30,11 @@ while :; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; sleep 0.2
   >/run/lab-processes & echo $! >>/run/lab-watch
 wait"""
 
-SEARCH = """kill $(cat /run/lab-watch); journalctl --no-pager >/run/lab-journal; dmesg >/run/lab-dmesg
+SEARCH = """kill $(cat /run/lab-watch)
+journalctl --no-pager >/run/lab-journal; dmesg >/run/lab-dmesg
 test -s /run/lab-bus; test -s /run/lab-processes
-find /sys/kernel/config/target -type f -readable -print0 | xargs -0 cat 2>/dev/null >/run/lab-configfs
+find /sys/kernel/config/target -type f -readable -print0 | xargs -0 cat 2>/dev/null \
+  >/run/lab-configfs || true
 grep -rlaF -D skip -f /root/secrets /run /etc /var/lib /var/log /tmp 2>/dev/null || true"""
 """Prints the names of files with a secret in them."""
 
@@ -113,5 +115,5 @@ def _nobody_else_reads_or_asks(scene: ServedScene) -> None:
     modes = {line.split()[0] for line in found.splitlines()}
     assert modes == {"d700", "f600"}, found
     as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
-    with pytest.raises(GuestScriptError, match="denied|rejected"):
+    with pytest.raises(GuestScriptError, match=r"denied|rejected"):
         scene.lab.primary.run(f"{as_nobody} {call_words('Status', scene.name)}")
