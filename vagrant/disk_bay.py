@@ -37,12 +37,14 @@ class DiskBay:
         """Return the store behind a volatile disk, to fail it or to cut its power."""
         return self._volatile[name]
 
-    def add(self, name: str, size: int, *, honour_flush: bool, volatile: bool) -> Disk:
+    def add(
+        self, name: str, size: int, *, honour_flush: bool, volatile: bool, is_usb: bool = False
+    ) -> Disk:
         """Take a disk in; one that was removed before comes back with its content."""
         assert name not in self._plugged, f"{self._machine} has a disk {name}"
         path = self._folder / f"{name}.raw"
         socket = self._folder / f"{name}.nbd" if volatile else None
-        disk = Disk(name, size, path, honour_flush, socket)
+        disk = Disk(name, size, path, honour_flush, socket, is_usb)
         if socket is None:
             disk.create_file()
         elif name not in self._volatile:
@@ -57,6 +59,11 @@ class DiskBay:
         if name in self._volatile:
             self._volatile[name].power_cut()
         return disk
+
+    def give(self, name: str, other: DiskBay) -> None:
+        """Let another machine have the file of a disk that was taken out."""
+        assert name not in self._plugged, f"{name} is plugged in"
+        (self._folder / f"{name}.raw").rename(other._folder / f"{name}.raw")
 
     def discard(self, name: str) -> None:
         """Throw a disk that was taken out away, with its content; it need not exist."""

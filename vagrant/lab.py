@@ -28,11 +28,12 @@ from vagrant.timing import StepTimer
 # thin: the live link of primary and backup, impaired in tests. bulk: the fast link that is brought
 # up for a merge. front: what the volume's initiators see.
 LINKS = ("thin", "bulk", "front")
-BACKUP = MachineSpec("backup", {"thin": "10.77.1.1/24", "bulk": "10.77.2.1/24"})
+BACKUP = MachineSpec("backup", {"thin": "10.77.1.1/24", "bulk": "10.77.2.1/24"}, has_usb=True)
 PRIMARY = MachineSpec(
     "primary",
     {"thin": "10.77.1.2/24", "bulk": "10.77.2.2/24", "front": "10.77.3.2/24"},
     memory_mib=640,
+    has_usb=True,
 )
 INITIATOR = MachineSpec("initiator", {"front": "10.77.3.3/24"})
 

@@ -186,15 +186,23 @@ class Machine:
     # Disks
 
     def add_disk(
-        self, name: str, size: int, *, honour_flush: bool = False, volatile: bool = False
+        self,
+        name: str,
+        size: int,
+        *,
+        honour_flush: bool = False,
+        volatile: bool = False,
+        is_usb: bool = False,
     ) -> str:
         """Plug in an empty disk, now or at the next start, and return its path in the machine.
 
         A disk of this name that was removed before comes back with its content. A volatile one
         loses at a power cut what was not flushed, and can be made to fail: see `volatile_disk`.
         """
-        disk = self._disks.add(name, size, honour_flush=honour_flush, volatile=volatile)
-        device = f"/dev/disk/by-id/virtio-{name}"
+        disk = self._disks.add(
+            name, size, honour_flush=honour_flush, volatile=volatile, is_usb=is_usb
+        )
+        device = disk.guest_path
         if self._qmp is not None:
             self._qmp.execute("blockdev-add", **disk.block_node())
             self._qmp.execute("device_add", **disk.device())
@@ -211,6 +219,13 @@ class Machine:
             self._qmp.wait_for_event("DEVICE_DELETED", device=device, timeout_seconds=limit)
             self._qmp.execute("blockdev-del", **{"node-name": disk.block_node()["node-name"]})
         self._disks.remove(name)
+
+    def carry_disk(self, name: str, other: Machine) -> str:
+        """Pull a stick out and plug it into another machine; return its path there."""
+        size = self._disks[name].size
+        self.remove_disk(name)
+        self._disks.give(name, other._disks)
+        return other.add_disk(name, size, is_usb=True)
 
     def discard_disk(self, name: str) -> None:
         """Unplug a disk if it is plugged in, and throw it away with its content if it exists."""

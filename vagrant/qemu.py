@@ -22,6 +22,7 @@ class MachineSpec:
     addresses: Mapping[str, str]
     memory_mib: int = 384
     cpu_count: int = 1
+    has_usb: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def build_command(
         command += ["-netdev", f"tap,ifname={tap},script=no,downscript=no,id={link}"]
         mac = mac_address(spec.name, link)
         command += ["-device", f"virtio-net-pci,netdev={link},id=nic-{link},mac={mac}"]
+    if spec.has_usb:
+        command += ["-device", "qemu-xhci,id=usb"]
     for disk in disks:
         command += ["-blockdev", json.dumps(disk.block_node())]
         command += ["-device", json.dumps(disk.device())]

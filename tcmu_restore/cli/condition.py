@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Final
 
-from ..service.registry_seam import Condition, VolumeStatus
+from ..service.registry_seam import Condition, ShippedSnapshot, VolumeStatus
 
 SERIOUS: Final = frozenset({"fenced", "failed", "outdated", "diskless", "degraded", "state_full"})
 """Conditions that will not go away by waiting."""
@@ -49,7 +49,16 @@ def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> l
             "The failed disk is back. Give it to the volume again with: "
             f"{command} {returned_path(status)}"
         )
+    steps += [_shipped_step(status["volume"], offer) for offer in status.get("shipped", [])]
     return steps + _rebuild_steps(status, " ".join(steps))
+
+
+def _shipped_step(name: str, offer: ShippedSnapshot) -> str:
+    what = f"snapshot of this volume, exported {offer['taken']},"
+    path = shlex.quote(offer["path"])
+    if offer["problem"]:
+        return f"A {what} is here at {path}, but {offer['problem']}."
+    return f"A {what} is here. Use it with: tcmu-restore attach-snapshot {name} {path}"
 
 
 def is_disk_back(status: VolumeStatus) -> bool:

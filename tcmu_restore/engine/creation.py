@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import BlockSizeMismatchError, PrimaryTooSmallError
@@ -57,6 +58,7 @@ def first_facts(
             "identity": backup.identity,
         },
         "primary_identity": primary.identity,
+        "snapshots_since": datetime.now(UTC).isoformat(),
         "snapshot": None,
         "merge": MergeState.IDLE.value,
     }

@@ -31,6 +31,17 @@ class PeerDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class ShippedDefinition:
+    """What may be done by itself with a disk that is carried here; nothing is the default."""
+
+    mount: bool = False
+    """Mount a removable disk that arrives, read-only, to look for snapshots of this volume."""
+
+    auto_attach: bool = False
+    """Attach a snapshot of this volume that arrives, and start the merge."""
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """What the admin wants of one volume."""
 
@@ -38,6 +49,7 @@ class Definition:
     backup: PeerDefinition
     mirror: MirrorPolicy = MirrorPolicy.SYNC
     options: VolumeOptions = field(default_factory=VolumeOptions)
+    shipped: ShippedDefinition = field(default_factory=ShippedDefinition)
 
 
 def check_name(name: str) -> None:
@@ -83,8 +95,12 @@ def _parse(raw: dict[str, Any]) -> Definition:
     )
     options = _parse_options(_take(raw, "options", dict) if "options" in raw else {})
     mirror = parse_mirror(_take(raw, "mirror", str)) if "mirror" in raw else MirrorPolicy.SYNC
-    definition = Definition(_take(raw, "primary", str), backup, mirror, options)
-    for table, name in ((raw, "the file"), (peer, "[backup]")):
+    carried = dict(_take(raw, "shipped", dict)) if "shipped" in raw else {}
+    shipped = ShippedDefinition(
+        **{name: _take(carried, name, bool) for name in ("mount", "auto_attach") if name in carried}
+    )
+    definition = Definition(_take(raw, "primary", str), backup, mirror, options, shipped)
+    for table, name in ((raw, "the file"), (peer, "[backup]"), (carried, "[shipped]")):
         if table:
             raise ValueError(f"unknown setting in {name}: {', '.join(sorted(table))}")
     return definition

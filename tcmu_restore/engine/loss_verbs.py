@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -69,10 +70,14 @@ async def prepare_snapshot(engine: VolumeEngine) -> None:
 
     Raises:
         WrongStateError: a snapshot is attached. SourceError: the backup could not flush.
+        StateWriteError: the state file cannot be written.
     """
     if engine.snapshot is not None:
         reason = "a snapshot is attached; detach it, then prepare, then take the new one"
         raise WrongStateError(engine.name, "prepare a snapshot", reason)
+    since = {"snapshots_since": datetime.now(UTC).isoformat()}
+    await engine.db.commit_facts(since)  # before: no older one may be taken for the new one
+    engine.facts |= since
     await engine.run_verb("prepare a snapshot", engine.volume.prepare_snapshot)
 
 

@@ -178,6 +178,7 @@ class MergeJob:
         if error is None:
             self._sizer.step_ended(step.extent.length, get_running_loop().time() - began)
             self._sample()
+            self._clear_reason()
         elif isinstance(error, RestoreError):
             self._step_failed(step, error)
         else:
@@ -223,8 +224,13 @@ class MergeJob:
 
     def _retry_now(self) -> None:
         self._retry = None
-        self.reason = ""
         self._fill()
+
+    def _clear_reason(self) -> None:
+        """What was waited for is there; until a step succeeds nobody knows."""
+        if self.reason and self._retry is None:
+            self.reason = ""
+            self._on_change()
 
     # --- what the user sees -------------------------------------------------------------
 

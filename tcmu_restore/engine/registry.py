@@ -23,6 +23,7 @@ from ..errors import (
     WrongStateError,
 )
 from ..options import DEFINITION_DIR, STATE_DIR, VolumeOptions
+from ..sources.absent_source import AbsentSource
 from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
 from ..sources.image_directory import is_image
@@ -44,6 +45,8 @@ from .device_watch import DeviceWatch
 from .map_summary import summarize
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
+from .shipped_disks import ShippedDisks
+from .shipped_survey import Places
 from .snapshot_extents import check_extents
 from .state_db import StateDb
 from .state_files import BESIDE
@@ -60,13 +63,21 @@ SNAPSHOT_SESSIONS = 2
 class VolumeRegistry:
     """All volumes. For the event loop's thread only, but for ``check``."""
 
-    def __init__(self, definition_dir: Path = DEFINITION_DIR, state_dir: Path = STATE_DIR) -> None:
+    def __init__(
+        self,
+        definition_dir: Path = DEFINITION_DIR,
+        state_dir: Path = STATE_DIR,
+        *,
+        places: Places | None = None,
+    ) -> None:
         self.definition_dir = definition_dir
         self.state_dir = state_dir
         self.on_change: Callable[[str, str], None] = lambda name, state: None
         self._open: dict[str, VolumeEngine] = {}
 
         self._watch: DeviceWatch | None = None
+        self._shipped: ShippedDisks | None = None
+        self._places = places
 
     def _changed(self, name: str, state: str) -> None:
         self.on_change(name, state)
@@ -76,12 +87,16 @@ class VolumeRegistry:
         if self._watch is None:
             self._watch = DeviceWatch()
             self._watch.on_appeared = self._disk_appeared
+            self._shipped = ShippedDisks(self._open.values, self, self._watch, self._places)
             self._watch.start(get_running_loop())
+            self._shipped.start()
         return self._watch
 
     def _disk_appeared(self, names: frozenset[str]) -> None:
         for engine in self._open.values():
             engine.guard.appeared(names, engine.definition.primary)
+        if self._shipped is not None:
+            self._shipped.appeared(names)
 
     # --- definitions --------------------------------------------------------------------
 
@@ -156,6 +171,7 @@ class VolumeRegistry:
         )
         self._open[name] = engine
         await self._take_up(engine)
+        self._look_for_disks()
         return engine
 
     async def close_volume(self, name: str) -> None:
@@ -169,6 +185,9 @@ class VolumeRegistry:
         """Close everything."""
         for name in list(self._open):
             await self.close_volume(name)
+        if self._shipped is not None:
+            await self._shipped.close()
+            self._shipped = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -307,10 +326,38 @@ class VolumeRegistry:
         except BaseException:
             await source.close()
             raise
+        self._look_for_disks()
 
     async def detach_snapshot(self, name: str) -> None:
-        """Forget the attached snapshot."""
-        await self.engine(name).drop_snapshot()
+        """Forget the attached snapshot. A disk that we mounted for it may be pulled out then."""
+        engine = self.engine(name)
+        record = engine.facts.get("snapshot") or {}
+        await engine.drop_snapshot()
+        if self._shipped is not None:
+            await self._shipped.detached(name, record["source"], record["identity"])
+
+    async def attach_and_merge(self, name: str, path: str) -> None:
+        """Use a snapshot that was carried here, by itself. Raises as ``attach_snapshot``."""
+        await self.attach_snapshot(name, path)
+        await self.merge_start(name)
+
+    async def return_snapshot(self, name: str, path: str) -> None:
+        """Go on with the attached exported snapshot, which is at *path* now (MRG-2).
+
+        Raises:
+            BadImageError, IdentityMismatchError: it is not used. StateWriteError.
+        """
+        engine = self.engine(name)
+        record = engine.facts["snapshot"] | {"source": path}
+        await self._take_up_snapshot(engine, record)
+        await engine.db.commit_facts({"snapshot": record})
+        engine.facts["snapshot"] = record
+        engine.events.add("snapshot", f"The snapshot is there again: {path}.")
+        engine.snapshot_changed(True)
+
+    def _look_for_disks(self) -> None:
+        if self._shipped is not None:
+            self._shipped.look()
 
     async def merge_start(self, name: str) -> None:
         """Start the merge."""
@@ -346,9 +393,8 @@ class VolumeRegistry:
             read_only=True,
         )
 
-    async def _take_up_snapshot(
-        self, engine: VolumeEngine, record: dict[str, Any], expected: SourceGeometry
-    ) -> None:
+    async def _take_up_snapshot(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
+        expected = _recorded(record)
         source = await self._connect_snapshot(engine, record, expected)
         try:
             if not isinstance(source, IscsiStore):
@@ -356,24 +402,36 @@ class VolumeRegistry:
         except BaseException:
             await source.close()
             raise
+        before = engine.snapshot
         engine.use_snapshot(source, record)
+        if before is not None:
+            await before.close()
 
     async def _take_up(self, engine: VolumeEngine) -> None:
         """After a restart: the snapshot that was attached, and the merge where it was (MRG-2)."""
         record = engine.facts.get("snapshot")
         if record is not None:
-            expected = SourceGeometry(record["size"], record["block_size"], record["identity"])
             try:
-                await self._take_up_snapshot(engine, record, expected)
+                await self._take_up_snapshot(engine, record)
             except RestoreError as error:
                 log.warning("volume %s: the snapshot is not used: %s", engine.name, error)
-                return
+                absent = AbsentSource(record["source"], _recorded(record), _reason(error))
+                engine.use_snapshot(absent, record)
         engine.merge.bad_extents = engine.facts.get("merge_bad_extents", 0)
         was = engine.facts.get("merge")
         if was == MergeState.RUNNING.value:
             engine.merge.resume()
         elif was == MergeState.PAUSED.value:
             engine.merge.pause()
+
+
+def _recorded(record: dict[str, Any]) -> SourceGeometry:
+    return SourceGeometry(record["size"], record["block_size"], record["identity"])
+
+
+def _reason(error: RestoreError) -> str:
+    """Return why a recorded snapshot is not used, to stand behind its name."""
+    return str(getattr(error, "reason", "") or error)
 
 
 def _check_snapshot(

@@ -73,6 +73,16 @@ def outdated_extents(engine: VolumeEngine) -> list[tuple[int, int]]:
     return [(extent.offset, extent.length) for extent in extents]
 
 
+def _shipped(engine: VolumeEngine) -> list[dict[str, str]]:
+    """Return the exported snapshots that are here, while one is of use and none is attached."""
+    if engine.facts.get("snapshot") is not None or not engine.volume.state.overwrite_map.lost_count:
+        return []
+    return [
+        {"path": offer.image.path, "taken": offer.taken, "problem": offer.problem}
+        for offer in engine.offers
+    ]
+
+
 def traffic_of(source: BlockSource) -> dict[str, Any]:
     """Return what *source* has moved since it was opened, and its latency; null: not measured."""
     statistics: SourceStatistics | None = getattr(source, "statistics", None)
@@ -134,6 +144,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
         }
         | describe_extents(engine.facts["snapshot"], state.selection, state.geometry)
         | traffic_of(snapshot),
+        "shipped": _shipped(engine),
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),
         "verify": engine.verify.status(),

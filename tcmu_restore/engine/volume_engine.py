@@ -32,6 +32,7 @@ from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
 from .resync_job import ResyncJob
+from .shipped_offer import Offer
 from .state_db import StateDb
 from .status import ADVICE, QUIET_CONDITIONS, conditions_of
 from .verify_job import VerifyJob
@@ -72,6 +73,8 @@ class VolumeEngine:
         self.mistake: BaseException | None = None
         self.is_preparing = False
         """Whether a verb is under way that another one must not meet."""
+        self.offers: list[Offer] = []
+        """Exported snapshots of this volume on disks that are here."""
         self._report = on_change
         self._last_conditions: list[str] = []
         self.events = EventLog()

@@ -111,6 +111,17 @@ class SnapshotStatus(Traffic):
     bytes_covered: NotRequired[int]
 
 
+class ShippedSnapshot(TypedDict):
+    """An exported snapshot of this volume on a disk that is here; *taken* is ISO 8601.
+
+    *problem* says why it should not be attached, or is empty.
+    """
+
+    path: str
+    taken: str
+    problem: str
+
+
 class MergeStatus(TypedDict):
     """The background copy. *seconds_left* is null as long as there is no honest estimate.
 
@@ -191,6 +202,7 @@ class VolumeStatus(TypedDict):
     state_file: NotRequired[StateFileStatus]
     verify: NotRequired[VerifyStatus]
     events: NotRequired[list[Event]]
+    shipped: NotRequired[list[ShippedSnapshot]]
 
 
 class MapSummary(TypedDict):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from asyncio import Future, get_running_loop
 from collections import OrderedDict
 from threading import Lock
@@ -37,6 +38,12 @@ CACHED_EXTENTS: Final = 8
 BAD_EXTENTS_KNOWN: Final = 4096
 """Bad extents that are not read again; on a disk that is worse, the others are, and fail again."""
 
+PULL_SECONDS: Final = 1.0
+"""After a read error, how long a disk that is being pulled out may take to vanish; a bad sector
+costs this once, in a thread of this source's own."""
+
+_PULLED: Final = "the disk was pulled out; put it back, and it is used again"
+
 _GONE: Final = (errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOMEDIUM)
 
 
@@ -46,6 +53,7 @@ class SnapshotImage(BlockSource):
     __slots__ = (
         "_bad",
         "_cache",
+        "_device",
         "_directory",
         "_geometry",
         "_header",
@@ -73,7 +81,8 @@ class SnapshotImage(BlockSource):
         self._cache: OrderedDict[int, bytes | bytearray] = OrderedDict()
         self._bad: dict[int, str] = {}
         self._is_gone = False
-        self._sysfs = _sysfs_of(directory)
+        self._device = os.fstat(directory).st_dev
+        self._sysfs = _sysfs_of(self._device)
 
     @classmethod
     def open(cls, path: str) -> SnapshotImage:
@@ -106,6 +115,20 @@ class SnapshotImage(BlockSource):
         return self._geometry
 
     @property
+    def device_number(self) -> tuple[int, int]:
+        """Major and minor of the file system's device; major 0 if it has none of its own."""
+        return os.major(self._device), os.minor(self._device)
+
+    @property
+    def last_error(self) -> SourceUnreachableError | None:
+        """Why it cannot be read, for the status; None while it can."""
+        return None if self.is_reachable else SourceUnreachableError(self._name, _PULLED)
+
+    def disk_removed(self) -> None:
+        """Take note that the disk was pulled out; what is read from now on fails at once."""
+        self._is_gone = True
+
+    @property
     def is_reachable(self) -> bool:
         """False once closed, or once the disk was pulled out."""
         return self._directory is not None and not self._is_gone
@@ -117,10 +140,11 @@ class SnapshotImage(BlockSource):
         SourceUnreachableError (the disk is gone).
         """
         self._check(offset, total_length(buffers))
-        if self._directory is not None:
+        if self._directory is not None and not self._is_gone:
             return self._threads.submit(self._read, self._directory, offset, buffers)
+        reason = _PULLED if self._directory is not None else "it was closed"
         future: Future[None] = get_running_loop().create_future()
-        future.set_exception(SourceUnreachableError(self._name, "it was closed"))
+        future.set_exception(SourceUnreachableError(self._name, reason))
         return future
 
     def extents(self, extent: Extent) -> Future[list[tuple[ExtentKind, int]]]:
@@ -210,7 +234,7 @@ class SnapshotImage(BlockSource):
         reason = _reason(error)
         if isinstance(error, OSError) and (error.errno in _GONE or self._was_pulled()):
             self._is_gone = True
-            return SourceUnreachableError(self._name, f"the disk is gone ({reason})")
+            return SourceUnreachableError(self._name, _PULLED)
         with self._lock:
             if len(self._bad) < BAD_EXTENTS_KNOWN:
                 self._bad[number] = reason
@@ -219,8 +243,18 @@ class SnapshotImage(BlockSource):
         return BadExtentError(self._name, text, offset, self._header.extent_length(number))
 
     def _was_pulled(self) -> bool:
-        """Whether the block device below is no longer there: then no extent is to blame."""
-        return bool(self._sysfs) and not os.path.exists(self._sysfs)
+        """Whether the block device below is no longer there: then no extent is to blame.
+
+        Its reads fail a moment before it goes from /sys, so one that is there is looked at again.
+        """
+        end = time.monotonic() + PULL_SECONDS
+        while self._sysfs and not self._is_gone:
+            if not os.path.exists(self._sysfs):
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(PULL_SECONDS / 10)
+        return self._is_gone
 
 
 def _load(directory: int) -> tuple[Manifest, ExtentIndex]:
@@ -253,9 +287,8 @@ def _fill_raw(directory: int, record: Record, target: Buffers) -> None:
         raise ValueError("its digest does not fit")
 
 
-def _sysfs_of(directory: int) -> str:
+def _sysfs_of(number: int) -> str:
     """Return the device's entry in /sys, or nothing where there is none (a network mount)."""
-    number = os.fstat(directory).st_dev
     path = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     return path if os.path.exists(path) else ""
 

@@ -199,10 +199,12 @@ def test_other_image_at_the_same_place_after_a_restart_is_not_used(rig: Rig) -> 
             assert engine.snapshot is not None
         shutil.rmtree(directory)
         async with rig.opened() as engine:
-            assert engine.snapshot is None  # MRG-2
+            assert engine.snapshot is not None
+            assert not engine.snapshot.is_reachable  # MRG-2
             (rig.folder / "snapshot").write_bytes(bytes(EXTENT) + rig.content[EXTENT:])
             await carry(rig)
         async with rig.opened() as engine:
-            assert engine.snapshot is None  # MRG-2
+            assert engine.snapshot is not None
+            assert not engine.snapshot.is_reachable  # MRG-2
 
     run(go)

@@ -31,6 +31,24 @@ asyncio.run(change())
 END"""
 
 
+EXPORT_IMAGES = """
+import os, pathlib
+from tcmu_restore.cli.main import main
+cases = {{"foreign": (16, "naa.5000c500/serial.other"), "short": (8, "{identity}"),
+         "cut": (16, "{identity}")}}
+for name, (size, identity) in cases.items():
+    folder = pathlib.Path("/root/images", name)
+    folder.mkdir(parents=True)
+    source = pathlib.Path("/root/images", name + ".raw")
+    source.write_bytes(os.urandom(size << 20))
+    arguments = ["snapshot-export", str(source), str(folder), "--backup-identity", identity]
+    main(arguments, standalone_mode=False)
+    source.unlink()
+os.truncate("/root/images/cut/extents.idx", 100)
+"""
+"""Three exported snapshots that the volume must not use."""
+
+
 @pytest.fixture(scope="module")
 def scene(lab: Lab) -> Iterator[Scene]:
     """One good volume, a CHAP-protected LUN, and disks that cannot serve."""
@@ -40,7 +58,7 @@ def scene(lab: Lab) -> Iterator[Scene]:
     scene.create_volume()
     lab.backup.run(
         f"lab-thin create chap {SIZE}b; lab-export chap /dev/backup/chap --portal {THIN_BACKUP} "
-        "--chap admin:right-secret-1; "
+        "--chap admin:right-secret-1 --mutual them:their-secret-1; "
         "lab-thin create short 8M; lab-export short /dev/backup/short --portal 10.77.2.1"
     )
     lab.primary.add_disk("small", SIZE - MIB)
@@ -51,8 +69,13 @@ def scene(lab: Lab) -> Iterator[Scene]:
         "mkfs.ext4 -q /dev/disk/by-id/virtio-used; mkdir -p /mnt/used\n"
         "mount /dev/disk/by-id/virtio-used /mnt/used\n"
         "install -m600 /dev/stdin /root/wrong.toml <<'END'\n"
-        'user = "admin"\npassword = "wrong-secret-1"\nEND'
+        'user = "admin"\npassword = "wrong-secret-1"\nEND\n'
+        "install -m600 /dev/stdin /root/unproven.toml <<'END'\n"
+        'user = "admin"\npassword = "right-secret-1"\n'
+        'target_user = "them"\ntarget_password = "wrong-secret-1"\nEND'
     )
+    identity = scene.status()["backup"]["identity"]
+    lab.primary.run(f"python3 - <<'END'\n{EXPORT_IMAGES.format(identity=identity)}\nEND")
     yield scene
     lab.primary.run("umount /mnt/used")
 
@@ -75,6 +98,27 @@ CASES = {
     ),
     "missing CHAP secret": (f"create bad {SPARE} {CHAP}", "login"),
     "wrong CHAP secret": (f"create bad {SPARE} {CHAP} --credentials /root/wrong.toml", "login"),
+    "target that cannot prove itself": (
+        f"create bad {SPARE} {CHAP} --credentials /root/unproven.toml",
+        "login",
+    ),
+    "credentials that others may read": (
+        f"create bad {SPARE} {CHAP} --credentials /etc/passwd",
+        "make it 0600",
+    ),
+    "exported snapshot of another volume": (
+        "attach-snapshot good /root/images/foreign",
+        "exported from is naa.5000c500/serial.other",
+    ),
+    "exported snapshot of another size": (
+        "attach-snapshot good /root/images/short",
+        "8388608 bytes where 16777216",
+    ),
+    "exported snapshot that is cut off": (
+        "attach-snapshot good /root/images/cut",
+        "extents.idx is damaged",
+    ),
+    "folder without a snapshot": ("attach-snapshot good /root", "neither a block device nor"),
     "small primary": (
         f"create bad --primary /dev/disk/by-id/virtio-small {LUN}",
         "needs 16777216",
