@@ -22,6 +22,9 @@ class NodeBase:
         """Return the words and the health that the tree shows."""
         raise NotImplementedError
 
+    def get_root(self) -> Any:
+        """Return the root of the tree."""
+
     def get_child(self, name: str) -> Any:
         """Return a child, or raise ValueError."""
 

@@ -49,7 +49,7 @@ def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> l
             "The failed disk is back. Give it to the volume again with: "
             f"{command} {returned_path(status)}"
         )
-    return steps + _rebuild_steps(status, " ".join(steps))
+    return steps + _rebuild_steps(status, " ".join(steps)) + _lio_steps(status)
 
 
 def is_disk_back(status: VolumeStatus) -> bool:
@@ -70,6 +70,22 @@ def is_state_damaged(status: VolumeStatus) -> bool:
     """
     state_file = status.get("state_file")
     return not is_open(status) and state_file is not None and bool(state_file["error"])
+
+
+def _lio_steps(status: VolumeStatus) -> list[str]:
+    lio = status.get("lio")
+    if lio is None:
+        return []
+    if lio["state"] == "unserved":
+        return [
+            "Its LIO backstore is there, but could not be opened; the log of tcmu-runner says why. "
+            "When that is put right: systemctl restart tcmu-runner"
+        ]
+    return [
+        "Its LIO backstore and LUNs are saved, but were skipped when LIO was restored; do not save "
+        "with plain targetcli now. Bring them back, when the volume can be opened, with: "
+        f"tcmu-restore reload {status['volume']}"
+    ]
 
 
 def _rebuild_steps(status: VolumeStatus, said: str) -> list[str]:

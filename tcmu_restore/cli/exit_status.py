@@ -23,11 +23,15 @@ from .. import errors
 from ..service.errors import error_class
 from .errors import (
     BackstoreError,
+    LioError,
     MergeEndedError,
     MetricsError,
+    NoRtslibError,
     NotConfirmedError,
+    NothingSavedError,
     PictureError,
     ReplyError,
+    SavedConfigError,
 )
 
 
@@ -58,10 +62,14 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.OutOfRangeError: ExitStatus.USAGE,
     errors.ServiceUnavailableError: ExitStatus.UNAVAILABLE,
     BackstoreError: ExitStatus.OTHER,
+    LioError: ExitStatus.OTHER,
     MergeEndedError: ExitStatus.OTHER,
     MetricsError: ExitStatus.OTHER,
+    NoRtslibError: ExitStatus.OTHER,
     NotConfirmedError: ExitStatus.OTHER,
+    NothingSavedError: ExitStatus.STATE,
     PictureError: ExitStatus.OTHER,
+    SavedConfigError: ExitStatus.OTHER,
 }
 """A class stands for its subclasses; the nearest entry counts."""
 

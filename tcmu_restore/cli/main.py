@@ -18,6 +18,7 @@ from .loss import accept_outdated, declare_lost, replace_primary
 from .map import show_map
 from .merge import merge
 from .metrics import metrics
+from .reload import reload
 from .resync import resync
 from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prepare_snapshot
 from .snapshot_export import snapshot_export
@@ -120,6 +121,7 @@ for _verb in (
     snapshot_export,
     merge,
     resync,
+    reload,
     verify,
     state,
     install_handler,

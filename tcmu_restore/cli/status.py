@@ -7,6 +7,7 @@ import json
 import click
 
 from .context import CliContext
+from .lio_status import with_lio
 from .status_feed import StatusFeed
 from .status_reading import read_statuses
 from .status_view import print_overview, print_status
@@ -26,10 +27,10 @@ def status(cli: CliContext, name: str | None, as_json: bool, is_live: bool) -> N
     if is_live:
         _watch(cli, name, as_json=as_json)
     elif as_json:
-        found = cli.client.status(name) if name is not None else read_statuses(cli.client)
+        found = with_lio(cli.client.status(name)) if name is not None else read_statuses(cli.client)
         click.echo(json.dumps(found, indent=2))
     elif name is not None:
-        print_status(cli.console, cli.client.status(name))
+        print_status(cli.console, with_lio(cli.client.status(name)))
     else:
         print_overview(cli.console, read_statuses(cli.client))
 

@@ -153,6 +153,14 @@ class StateFileStatus(TypedDict):
     error: str | None
 
 
+class LioStatus(TypedDict):
+    """Of a volume that is not being served: *skipped*, its backstore is saved but not loaded;
+    *unserved*, it is loaded but could not be opened. Only ``tcmu-restore status`` adds it."""
+
+    state: Literal["skipped", "unserved"]
+    saved_in: str
+
+
 class VolumeStatus(TypedDict):
     """One volume. Sizes are bytes; *advice* is one sentence that says what to do next.
 
@@ -182,6 +190,7 @@ class VolumeStatus(TypedDict):
     resync: NotRequired[ResyncStatus]
     state_file: NotRequired[StateFileStatus]
     verify: NotRequired[VerifyStatus]
+    lio: NotRequired[LioStatus]
     events: NotRequired[list[Event]]
 
 
