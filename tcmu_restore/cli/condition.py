@@ -73,9 +73,17 @@ def is_state_damaged(status: VolumeStatus) -> bool:
 
 
 def _lio_steps(status: VolumeStatus) -> list[str]:
+    size = status.get("lio_size", 0)
+    if size and size < status["size"]:
+        return [
+            f"The LIO backstore still has {size} bytes; finish the resize with: "
+            f"tcmu-restore resize {status['volume']}"
+        ]
     lio = status.get("lio")
     if lio is None:
         return []
+    if lio["state"] == "handover":
+        return [begun_handover(status["volume"])]
     if lio["state"] == "unserved":
         return [
             "Its LIO backstore is there, but could not be opened; the log of tcmu-runner says why. "
@@ -86,6 +94,14 @@ def _lio_steps(status: VolumeStatus) -> list[str]:
         "with plain targetcli now. Bring them back, when the volume can be opened, with: "
         f"tcmu-restore reload {status['volume']}"
     ]
+
+
+def begun_handover(volume: str) -> str:
+    """Return what to do about a handover that was interrupted."""
+    return (
+        f"A handover of {volume} was begun; finish it, or learn why it cannot be, with: "
+        f"tcmu-restore handover {volume}"
+    )
 
 
 def _rebuild_steps(status: VolumeStatus, said: str) -> list[str]:

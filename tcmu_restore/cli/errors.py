@@ -48,6 +48,16 @@ class SavedConfigError(RestoreError):
 
 
 @dataclass(eq=False)
+class HandoverError(RestoreError):
+    """A volume cannot be handed over; *outcome* says what is left behind."""
+
+    volume: str
+    reason: str
+    outcome: str
+    template = "{volume!r} cannot be handed over: {reason}. {outcome}"
+
+
+@dataclass(eq=False)
 class NothingSavedError(RestoreError):
     """No saved configuration knows a volume's backstore."""
 

@@ -23,6 +23,7 @@ from .. import errors
 from ..service.errors import error_class
 from .errors import (
     BackstoreError,
+    HandoverError,
     LioError,
     MergeEndedError,
     MetricsError,
@@ -62,6 +63,7 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.OutOfRangeError: ExitStatus.USAGE,
     errors.ServiceUnavailableError: ExitStatus.UNAVAILABLE,
     BackstoreError: ExitStatus.OTHER,
+    HandoverError: ExitStatus.STATE,
     LioError: ExitStatus.OTHER,
     MergeEndedError: ExitStatus.OTHER,
     MetricsError: ExitStatus.OTHER,

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..options import DEFINITION_DIR
+from ..options import DEFINITION_DIR, SUBTYPE
 from .errors import LioError
 from .saved_config import (
     Config,
@@ -50,6 +50,36 @@ def loaded_volume(rtslib: ModuleType, name: str) -> SavedVolume | None:
     current = rtslib.RTSRoot().dump()
     found = saved_volumes(current).get(name)
     return None if found is None else extract(current, found)
+
+
+def find_object(rtslib: ModuleType, name: str) -> Any:
+    """Return the storage object of volume *name*. Raises LioError if it is not loaded."""
+    config = f"{SUBTYPE}/{name}"
+    for found in rtslib.RTSRoot().storage_objects:
+        if found.plugin == "user" and found.config == config:
+            return found
+    raise LioError(f"volume {name!r}", "its backstore is not loaded")
+
+
+def find_plain(rtslib: ModuleType, saved: Config) -> Any | None:
+    """Return the storage object that has the plugin and the name of *saved*, or None."""
+    for found in rtslib.RTSRoot().storage_objects:
+        if (found.plugin, found.name) == (saved["plugin"], saved["name"]):
+            return found
+    return None
+
+
+def has_registrations(storage_object: Any) -> bool:
+    """Return whether an initiator has a persistent reservation or is registered for one.
+
+    Source: Linux target_core_configfs.c, target_pr_res_pr_registered_i_pts_show.
+    """
+    path = Path(storage_object.path) / "pr" / "res_pr_registered_i_pts"
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "iqn." in text or "naa." in text or "eui." in text
 
 
 def create_object(rtslib: ModuleType, saved: Config, skip: tuple[str, ...] = ()) -> Any:

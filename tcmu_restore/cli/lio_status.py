@@ -1,4 +1,4 @@
-"""What LIO knows of a volume that is not being served: skipped at boot, or there and not served.
+"""What LIO knows of a volume: skipped at boot, there and not served, or being handed over.
 
 Reads the saved configuration and configfs, not rtslib: a status must be quick, and harmless.
 """
@@ -11,16 +11,20 @@ from typing import Final, cast
 from ..service.registry_seam import VolumeStatus
 from .condition import is_open
 from .errors import SavedConfigError
+from .handover_plan import begun_handovers
 from .saved_config import read_config, save_file, saved_volumes
 
 CORE: Final = Path("/sys/kernel/config/target/core")
 
 
 def with_lio(status: VolumeStatus, *, saved: Path | None = None, core: Path = CORE) -> VolumeStatus:
-    """Return *status*, of a closed volume with what LIO has of it."""
+    """Return *status* with what is to be said of its backstore."""
+    path = saved or save_file()
+    if status["volume"] in begun_handovers():
+        lio = {"state": "handover", "saved_in": str(path)}
+        return cast(VolumeStatus, status | {"lio": lio})
     if is_open(status):
         return status
-    path = saved or save_file()
     try:
         found = saved_volumes(read_config(path)).get(status["volume"])
     except (SavedConfigError, TypeError, AttributeError):

@@ -22,6 +22,7 @@ class FakeObject:
         self.parameters = parameters
         self.attributes: dict[str, Any] = {}
         self.wwn = parameters.get("wwn", "made-up")
+        self.size = parameters.get("size", 0)
         kernel.objects.append(self)
         kernel.log.append(f"create {plugin}/{self.name}")
         kernel.step()
