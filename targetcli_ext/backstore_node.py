@@ -16,6 +16,8 @@ from tcmu_restore.cli import lio
 from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.consequence import rebuild_consequences
 from tcmu_restore.cli.creation import VolumeSettings, create
+from tcmu_restore.cli.lio_restore import find_skipped
+from tcmu_restore.cli.reload import reload_volume
 from tcmu_restore.cli.state import state_damage
 from tcmu_restore.service.contract import MIRROR_MODES
 
@@ -37,6 +39,7 @@ class RestoreBackstoreMixin(BackstoreBase):
     object_class: ClassVar[type]
     client: ClassVar[ServiceClient]
     cache: ClassVar[StatusCache]
+    deleted: ClassVar[set[str]]
 
     def refresh(self) -> None:
         """List the storage objects with our own node class."""
@@ -153,7 +156,9 @@ class RestoreBackstoreMixin(BackstoreBase):
         Deletes the storage object vol0, its LUNs, and the volume's definition.
         """
         forget_too = self.ui_eval_param(forget, "bool", False)
+        volume = self._volume_of(name)
         super().ui_command_delete(name, save)
+        self.deleted.add(volume)
         self.cache.forget(name)
         if forget_too:
             with shell_errors(self.ui.ExecutionError):
@@ -184,6 +189,23 @@ class RestoreBackstoreMixin(BackstoreBase):
             self.shell.con.display(self.client.rebuild_state(name))
         self.cache.forget(name)
 
+    def ui_command_reload(self, name: str | None = None) -> None:
+        """
+        Brings back a volume that was skipped when the configuration was
+        restored, with its LUNs and ACLs; without a name all of them.
+
+        SEE ALSO
+        ========
+        rebuild_state
+        """
+        self.assert_root()
+        rtslib = lio.load_rtslib_of(self.ui.RTSRoot)
+        with shell_errors(self.ui.ExecutionError):
+            for one in [name] if name else find_skipped(rtslib):
+                for line in reload_volume(rtslib, one):
+                    self.shell.con.display(line)
+        self.get_root().refresh()
+
     def _create_volume(self, name: str, settings: VolumeSettings) -> None:
         if not settings.primary or not settings.backup:
             self._refuse("Both are needed: primary and backup.")
@@ -198,6 +220,13 @@ class RestoreBackstoreMixin(BackstoreBase):
         super().ui_command_create(name, size, cfgstring, *rest)
         with shell_errors(self.ui.ExecutionError):
             lio.disable_command_timeout(self.get_child(name).rtsnode)
+
+    def _volume_of(self, name: str) -> str:
+        """Return the volume of the storage object *name*; the name itself if there is none."""
+        try:
+            return str(self.get_child(name).volume)
+        except ValueError:
+            return name
 
     def _refuse(self, sentence: str) -> None:
         raise self.ui.ExecutionError(sentence)

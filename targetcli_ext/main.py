@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from . import patch
+from . import patch, saving
 
 _MISSING: Final = (
     "targetcli-restore: targetcli is not installed for this Python ({reason}). "
@@ -26,9 +26,12 @@ def main() -> None:
     """Patch the installed targetcli and run it."""
     try:
         ui = importlib.import_module("targetcli.ui_backstore")
+        root = importlib.import_module("targetcli.ui_root")
     except ImportError as error:
         sys.exit(_MISSING.format(reason=error))
-    patch.install(ui)
+    deleted: set[str] = set()
+    patch.install(ui, deleted)
+    saving.install(root, deleted)
     run()
 
 

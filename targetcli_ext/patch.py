@@ -24,12 +24,15 @@ from .status_cache import StatusCache
 _MARK: Final = "tcmu_restore_node"
 
 
-def install(ui: ModuleType) -> None:
-    """Patch the loaded module ``targetcli.ui_backstore``; a second time does nothing."""
+def install(ui: ModuleType, deleted: set[str] | None = None) -> None:
+    """Patch the loaded module ``targetcli.ui_backstore``; a second time does nothing.
+
+    *deleted* gets the names of volumes whose backstores are deleted, for ``saving``.
+    """
     backstores = ui.UIBackstores
     if hasattr(backstores, _MARK):
         return
-    node_class = make_node_class(ui)
+    node_class = make_node_class(ui, set() if deleted is None else deleted)
     refresh = backstores.refresh
 
     def refresh_and_replace(self: Any) -> None:
@@ -41,12 +44,13 @@ def install(ui: ModuleType) -> None:
     snapshot_node.install(ui)
 
 
-def make_node_class(ui: ModuleType) -> type[Any]:
+def make_node_class(ui: ModuleType, deleted: set[str]) -> type[Any]:
     """Return our backstore node over the loaded targetcli's; its objects share one cache."""
     shared = {
         "ui": ui,
         "client": ServiceClient(on_slow=say_what_is_awaited),
         "cache": StatusCache(),
+        "deleted": deleted,
     }
     object_class = type(
         "UIRestoreStorageObject", (RestoreObjectMixin, ui.UIUserBackedStorageObject), dict(shared)

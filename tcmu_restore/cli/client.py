@@ -137,6 +137,18 @@ class ServiceClient:
         """Make the state file anew; return what was salvaged and what it costs."""
         return cast(str, self._call("RebuildState", name))
 
+    def resize(self, name: str) -> int:
+        """Let a volume grow to its backup's size; return its size in bytes."""
+        return cast(int, self._call("Resize", name))
+
+    def protect(self, name: str, mirror: str) -> None:
+        """Change the mirror policy, and note that the volume is to stay mirrored."""
+        self._call("Protect", name, mirror)
+
+    def retire(self, name: str, *, forget: bool) -> None:
+        """Put the definition and state of a restored volume that is not open aside."""
+        self._call("Retire", name, forget)
+
     def verify(self, action: str, name: str, *, repair: str = "none") -> None:
         """Start, pause, resume or cancel the comparison of primary and backup."""
         self._call("Verify", name, action, repair)

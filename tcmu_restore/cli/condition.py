@@ -50,7 +50,7 @@ def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> l
             f"{command} {returned_path(status)}"
         )
     steps += [_shipped_step(status["volume"], offer) for offer in status.get("shipped", [])]
-    return steps + _rebuild_steps(status, " ".join(steps))
+    return steps + _rebuild_steps(status, " ".join(steps)) + _lio_steps(status)
 
 
 def _shipped_step(name: str, offer: ShippedSnapshot) -> str:
@@ -79,6 +79,38 @@ def is_state_damaged(status: VolumeStatus) -> bool:
     """
     state_file = status.get("state_file")
     return not is_open(status) and state_file is not None and bool(state_file["error"])
+
+
+def _lio_steps(status: VolumeStatus) -> list[str]:
+    size = status.get("lio_size", 0)
+    if size and size < status["size"]:
+        return [
+            f"The LIO backstore still has {size} bytes; finish the resize with: "
+            f"tcmu-restore resize {status['volume']}"
+        ]
+    lio = status.get("lio")
+    if lio is None:
+        return []
+    if lio["state"] == "handover":
+        return [begun_handover(status["volume"])]
+    if lio["state"] == "unserved":
+        return [
+            "Its LIO backstore is there, but could not be opened; the log of tcmu-runner says why. "
+            "When that is put right: systemctl restart tcmu-runner"
+        ]
+    return [
+        "Its LIO backstore and LUNs are saved, but were skipped when LIO was restored; do not save "
+        "with plain targetcli now. Bring them back, when the volume can be opened, with: "
+        f"tcmu-restore reload {status['volume']}"
+    ]
+
+
+def begun_handover(volume: str) -> str:
+    """Return what to do about a handover that was interrupted."""
+    return (
+        f"A handover of {volume} was begun; finish it, or learn why it cannot be, with: "
+        f"tcmu-restore handover {volume}"
+    )
 
 
 def _rebuild_steps(status: VolumeStatus, said: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from rich.console import Console
 from ..errors import RestoreError
 from . import lio
 from .client import SLOW_SECONDS, ServiceClient
+from .errors import NoRtslibError
 from .exit_status import ExitStatus, exit_status
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class CliContext:
     sleep: Callable[[float], None] = time.sleep
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
     make_snapshot_host: Callable[[], Host] = _this_host
+    load_rtslib: Callable[[], ModuleType | None] = lio.load_rtslib
     make_console: Callable[[], Console] = Console
     slow_seconds: float = SLOW_SECONDS
     _console: Console | None = field(default=None, init=False)
@@ -43,6 +46,13 @@ class CliContext:
         return ServiceClient(
             self.bus_address, slow_seconds=self.slow_seconds, on_slow=say_what_is_awaited
         )
+
+    def rtslib(self, verb: str) -> ModuleType:
+        """Return rtslib for *verb*. Raises NoRtslibError."""
+        rtslib = self.load_rtslib()
+        if rtslib is None:
+            raise NoRtslibError(verb)
+        return rtslib
 
     @property
     def console(self) -> Console:

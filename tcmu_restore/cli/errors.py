@@ -30,6 +30,56 @@ class BackstoreError(RestoreError):
 
 
 @dataclass(eq=False)
+class LioError(RestoreError):
+    """LIO, or rtslib, refused a part of a backstore's configuration."""
+
+    what: str
+    reason: str
+    template = "LIO refused {what}: {reason}. What was there before was left alone."
+
+
+@dataclass(eq=False)
+class SavedConfigError(RestoreError):
+    """The configuration that LIO is restored from cannot be read or written."""
+
+    path: str
+    reason: str
+    template = "The saved LIO configuration {path} cannot be used: {reason}. It was left untouched."
+
+
+@dataclass(eq=False)
+class HandoverError(RestoreError):
+    """A volume cannot be handed over; *outcome* says what is left behind."""
+
+    volume: str
+    reason: str
+    outcome: str
+    template = "{volume!r} cannot be handed over: {reason}. {outcome}"
+
+
+@dataclass(eq=False)
+class NothingSavedError(RestoreError):
+    """No saved configuration knows a volume's backstore."""
+
+    volume: str
+    template = (
+        "No saved LIO configuration has a backstore of {volume!r}; nothing was changed. "
+        "Make one with: targetcli /backstores/user:restore create"
+    )
+
+
+@dataclass(eq=False)
+class NoRtslibError(RestoreError):
+    """rtslib is not importable, and the verb cannot do without."""
+
+    verb: str
+    template = (
+        "{verb} needs rtslib, which this Python does not have; nothing was changed. "
+        "Install the distribution's package python3-rtslib-fb."
+    )
+
+
+@dataclass(eq=False)
 class NotConfirmedError(RestoreError):
     """A person, or a script without ``--yes``, did not agree to what a verb would do."""
 

@@ -25,11 +25,16 @@ from ..service.errors import error_class
 from ..snapshots import errors as snapshot_errors
 from .errors import (
     BackstoreError,
+    HandoverError,
+    LioError,
     MergeEndedError,
     MetricsError,
+    NoRtslibError,
     NotConfirmedError,
+    NothingSavedError,
     PictureError,
     ReplyError,
+    SavedConfigError,
 )
 
 
@@ -60,9 +65,13 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.OutOfRangeError: ExitStatus.USAGE,
     errors.ServiceUnavailableError: ExitStatus.UNAVAILABLE,
     BackstoreError: ExitStatus.OTHER,
+    HandoverError: ExitStatus.STATE,
+    LioError: ExitStatus.OTHER,
     MergeEndedError: ExitStatus.OTHER,
     MetricsError: ExitStatus.OTHER,
+    NoRtslibError: ExitStatus.OTHER,
     NotConfirmedError: ExitStatus.OTHER,
+    NothingSavedError: ExitStatus.STATE,
     PictureError: ExitStatus.OTHER,
     snapshot_errors.LioUnavailableError: ExitStatus.OTHER,
     snapshot_errors.SnapshotBrokenError: ExitStatus.STATE,
@@ -70,6 +79,7 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     snapshot_errors.SnapshotExistsError: ExitStatus.STATE,
     snapshot_errors.SnapshotRecordError: ExitStatus.STATE,
     snapshot_errors.SnapshotSpaceError: ExitStatus.SOURCE,
+    SavedConfigError: ExitStatus.OTHER,
 }
 """A class stands for its subclasses; the nearest entry counts."""
 

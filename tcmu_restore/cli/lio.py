@@ -8,6 +8,7 @@ two distinct caches. targetcli itself is never started: an open shell of it hold
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any, Final
 
 from ..options import SUBTYPE
@@ -37,6 +38,23 @@ def load_storage_object_class() -> Any | None:
         except (ImportError, AttributeError):
             continue
     return None
+
+
+def load_rtslib() -> ModuleType | None:
+    """Return rtslib, or None if it is not installed."""
+    for name in ("rtslib", "rtslib_fb"):
+        try:
+            module = importlib.import_module(name)
+            importlib.import_module(f"{name}.tcm")
+        except ImportError:
+            continue
+        return module
+    return None
+
+
+def load_rtslib_of(root_class: type) -> ModuleType:
+    """Return the rtslib that *root_class*, its RTSRoot, comes from: that of a loaded targetcli."""
+    return importlib.import_module(root_class.__module__.partition(".")[0])
 
 
 def max_sectors(block_size: int) -> int:

@@ -15,10 +15,14 @@ from .context import CliContext, SentenceGroup
 from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
 from .handler_setup import install_handler, uninstall_handler
+from .handover import handover
 from .loss import accept_outdated, declare_lost, replace_primary
 from .map import show_map
 from .merge import merge
 from .metrics import metrics
+from .protect import protect
+from .reload import reload
+from .resize import resize
 from .resync import resync
 from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prepare_snapshot
 from .snapshot_export import snapshot_export
@@ -125,6 +129,10 @@ for _verb in (
     merge,
     resync,
     verify,
+    resize,
+    protect,
+    handover,
+    reload,
     state,
     install_handler,
     uninstall_handler,

@@ -6,7 +6,11 @@ import json
 
 import click
 
+from ..service.registry_seam import VolumeStatus
+from .condition import begun_handover
 from .context import CliContext
+from .handover_plan import begun_handovers
+from .lio_status import with_lio
 from .status_feed import StatusFeed
 from .status_reading import read_statuses
 from .status_view import print_overview, print_status
@@ -26,12 +30,36 @@ def status(cli: CliContext, name: str | None, as_json: bool, is_live: bool) -> N
     if is_live:
         _watch(cli, name, as_json=as_json)
     elif as_json:
-        found = cli.client.status(name) if name is not None else read_statuses(cli.client)
+        found = with_lio(cli.client.status(name)) if name is not None else read_statuses(cli.client)
         click.echo(json.dumps(found, indent=2))
     elif name is not None:
-        print_status(cli.console, cli.client.status(name))
+        _show(cli, name)
     else:
-        print_overview(cli.console, read_statuses(cli.client))
+        statuses = read_statuses(cli.client)
+        print_overview(cli.console, statuses)
+        for line in _unfinished(statuses):
+            cli.console.print(line, soft_wrap=True)
+
+
+def _show(cli: CliContext, name: str) -> None:
+    if name in begun_handovers() and name not in cli.client.list_volumes():
+        click.echo(begun_handover(name))  # it is past the point where the volume is put aside
+        return
+    print_status(cli.console, with_lio(cli.client.status(name)))
+
+
+def _unfinished(statuses: list[VolumeStatus]) -> list[str]:
+    """Return what to do about volumes that need a command before they are served."""
+    known = {status["volume"] for status in statuses}
+    lines = [begun_handover(name) for name in begun_handovers() if name not in known]
+    for status in statuses:
+        lio = status.get("lio", {"state": ""})["state"]
+        if lio == "skipped":
+            name = status["volume"]
+            lines.append(f"{name} was skipped; bring it back with: tcmu-restore reload {name}")
+        elif lio == "handover":
+            lines.append(begun_handover(status["volume"]))
+    return lines
 
 
 def _watch(cli: CliContext, name: str | None, *, as_json: bool) -> None:

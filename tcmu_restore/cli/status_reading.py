@@ -10,6 +10,7 @@ from ..service.errors import error_class
 from ..service.registry_seam import VolumeStatus
 from .client import ServiceClient
 from .errors import ReplyError
+from .lio_status import with_lio
 
 _FILE_ERRORS: Final = (
     errors.BadDefinitionError,
@@ -28,7 +29,7 @@ def closed_status(name: str, error: ReplyError) -> VolumeStatus:
 
 def read_statuses(client: ServiceClient) -> list[VolumeStatus]:
     """Return the status of every volume, by name. Raises what ``ServiceClient`` raises."""
-    return [_read(client.status, name) for name in client.list_volumes()]
+    return [with_lio(_read(client.status, name)) for name in client.list_volumes()]
 
 
 def _read(read: Callable[[str], VolumeStatus], name: str) -> VolumeStatus:

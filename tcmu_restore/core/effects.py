@@ -125,6 +125,13 @@ class AdoptPrimary(Awaitable[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class CommitSize(Awaitable[None]):
+    """Make it durable that the volume has *size* bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class CommitIntent(Awaitable[None]):
     """Make the arming of some zones and the disarming of others durable."""
 
@@ -155,6 +162,7 @@ Effect = (
     | CommitMap
     | CommitIntent
     | AdoptPrimary
+    | CommitSize
     | AllOf
 )
 

@@ -61,6 +61,10 @@ class FetchTable:
         self._geometry = geometry
         self._fetches: list[Fetch] = []
 
+    def grow(self, geometry: Geometry) -> None:
+        """The volume has grown to *geometry*; what is being fetched lies within the old one."""
+        self._geometry = geometry
+
     def __iter__(self) -> Iterator[Fetch]:
         return iter(self._fetches)
 

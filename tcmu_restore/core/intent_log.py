@@ -56,6 +56,11 @@ class IntentLog:
         """Every zone that is durably armed."""
         return frozenset(self._armed)
 
+    def grow(self, zone_count: int) -> None:
+        """The volume has grown to so many zones."""
+        assert zone_count >= self._zone_count
+        self._zone_count = zone_count
+
     def begin_write(self, zones: range) -> tuple[int, ...]:
         """Count a write to *zones* as in flight; return those still to be armed durably."""
         self._writes_since_arming += 1

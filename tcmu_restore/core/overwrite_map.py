@@ -63,6 +63,11 @@ class OverwriteMap:
 
     # --- changes ----------------------------------------------------------------------
 
+    def grow(self, region_count: int) -> None:
+        """The volume has so many regions now: the new ones are lost."""
+        assert region_count >= self.region_count
+        self.region_count = region_count
+
     def mark_fetched(self, regions: Iterable[int]) -> None:
         """The bytes of *regions* were populated or merged: current, and not host-written."""
         found = BitMap64(regions)

@@ -6,6 +6,7 @@ from ..errors import WrongStateError
 from .committing import commit
 from .effects import AdoptPrimary, Flush, Leg, Lock
 from .extent_lock import COMMIT
+from .mirroring import MirrorPolicy
 from .state import VolumeState
 
 
@@ -48,3 +49,13 @@ async def prepare_snapshot(state: VolumeState) -> None:
     await Flush(Leg.BACKUP)
     state.overwrite_map.mark_all_certain()
     await commit(state)
+
+
+async def set_policy(state: VolumeState, policy: MirrorPolicy) -> None:
+    """Let every write that begins from now on wait for what *policy* says.
+
+    Waits for the writes in flight: none of them sees two policies. What is stale stays stale until
+    the resync has sent it (MIR-3).
+    """
+    await Lock(state.geometry.whole)
+    state.policy = policy

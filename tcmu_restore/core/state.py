@@ -85,6 +85,16 @@ class VolumeState:
         stale = len(self.overwrite_map.sets.stale)
         return stale * self.geometry.region_size < self.mirror_backlog_max
 
+    def grow(self, geometry: Geometry) -> None:
+        """The volume has grown to *geometry*, of the same regions and zones."""
+        assert geometry.size > self.geometry.size
+        assert geometry.region_size == self.geometry.region_size
+        assert geometry.zone_size == self.geometry.zone_size
+        self.overwrite_map.grow(geometry.region_count)
+        self.intent.grow(geometry.zone_count)
+        self.fetches.grow(geometry)
+        self.geometry = geometry
+
     # --- the primary ----------------------------------------------------------------------
 
     def primary_write_began(self, regions: BitMap64) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from pyroaring import BitMap64
 
-from . import committing, losing, merge, reading, replacing, resync, verify, writing
+from . import committing, growing, losing, merge, reading, replacing, resync, verify, writing
 from .buffer import Buffers
 from .effects import Procedure
 from .extent import Extent
 from .intent_log import recover_after_unclean_stop
+from .mirroring import MirrorPolicy
 from .state import VolumeState
 
 
@@ -106,3 +107,11 @@ class Volume:
     def prepare_snapshot(self) -> Procedure[None]:
         """Let the next snapshot fill what is in doubt. See ``replacing.prepare_snapshot``."""
         return replacing.prepare_snapshot(self.state)
+
+    def grow(self, size: int) -> Procedure[None]:
+        """Take *size* bytes from now on. See ``growing.grow``."""
+        return growing.grow(self.state, size)
+
+    def set_policy(self, policy: MirrorPolicy) -> Procedure[None]:
+        """Let writes wait for something else from now on. See ``replacing.set_policy``."""
+        return replacing.set_policy(self.state, policy)

@@ -48,6 +48,9 @@ class Definition:
     primary: str
     backup: PeerDefinition
     mirror: MirrorPolicy = MirrorPolicy.SYNC
+    protected: bool = False
+    """The admin wants it to stay mirrored: no handover is advised."""
+
     options: VolumeOptions = field(default_factory=VolumeOptions)
     shipped: ShippedDefinition = field(default_factory=ShippedDefinition)
 
@@ -99,7 +102,9 @@ def _parse(raw: dict[str, Any]) -> Definition:
     shipped = ShippedDefinition(
         **{name: _take(carried, name, bool) for name in ("mount", "auto_attach") if name in carried}
     )
-    definition = Definition(_take(raw, "primary", str), backup, mirror, options, shipped)
+    protected = _take(raw, "protected", bool) if "protected" in raw else False
+    primary = _take(raw, "primary", str)
+    definition = Definition(primary, backup, mirror, protected, options, shipped)
     for table, name in ((raw, "the file"), (peer, "[backup]"), (carried, "[shipped]")):
         if table:
             raise ValueError(f"unknown setting in {name}: {', '.join(sorted(table))}")
@@ -185,6 +190,28 @@ def save_primary(directory: Path, name: str, primary: str) -> None:
 
 _PRIMARY_LINE = re.compile(r"^[ \t]*primary[ \t]*=.*$", re.MULTILINE)
 """The first one is the volume's: TOML wants top-level settings before any table."""
+
+_POLICY_LINES = re.compile(r"^[ \t]*(mirror|protected)[ \t]*=.*\n?", re.MULTILINE)
+
+
+def save_protection(directory: Path, name: str, mirror: MirrorPolicy) -> None:
+    """Write into the definition of *name* that it stays mirrored, and how; the rest stays.
+
+    Raises:
+        BadDefinitionError: it cannot be read or written; it is as it was.
+    """
+    path = definition_path(directory, name)
+    lines = f"mirror = {_quote(mirror.value)}\nprotected = true\n"
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = re.search(r"^[ \t]*\[", text, re.MULTILINE)
+        start = table.start() if table else len(text)
+        top = _POLICY_LINES.sub("", text[:start])
+        changed = lines + top + text[start:]
+        tomllib.loads(changed)
+        _write_whole(path, changed)
+    except (OSError, ValueError) as error:
+        raise BadDefinitionError(str(path), str(error)) from error
 
 
 def _quote(text: str) -> str:

@@ -17,6 +17,7 @@ from ..core.effects import (
     AllOf,
     CommitIntent,
     CommitMap,
+    CommitSize,
     Effect,
     FindZeros,
     Flush,
@@ -34,6 +35,8 @@ from ..errors import FencedError, RestoreError
 
 Done = Callable[[BaseException | None], None]
 
+Commit = CommitMap | CommitIntent | AdoptPrimary | CommitSize
+
 
 class Performer(Protocol):
     """Carries effects out. Futures fail with a RestoreError; any other failure is our mistake."""
@@ -41,7 +44,7 @@ class Performer(Protocol):
     def perform(self, effect: Read | Write | Zero | Flush | FindZeros) -> Future[Any]:
         """Start a transfer."""
 
-    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary) -> Future[None]:
+    def commit(self, effect: Commit) -> Future[None]:
         """Start a commit; commits take effect in the order of these calls."""
 
 
@@ -114,7 +117,7 @@ class Driver:
         match effect:
             case Read() | Write() | Zero() | Flush() | FindZeros():
                 return self._performer.perform(effect)
-            case CommitMap() | CommitIntent() | AdoptPrimary():
+            case CommitMap() | CommitIntent() | AdoptPrimary() | CommitSize():
                 return self._performer.commit(effect)
             case Lock():
                 return self._lock(run, effect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def connect_peer(  # noqa: PLR0913 - keyword-only settings
     on_epoch: Callable[[int], None] | None = None,
     instance: str | None = None,
     sessions: int = 1,
+    may_grow: bool = False,
     read_only: bool = False,
 ) -> IscsiStore:
     """Return a store for *peer* that connects in the background from now on.
@@ -77,6 +78,7 @@ def connect_peer(  # noqa: PLR0913 - keyword-only settings
         options=IscsiOptions(header_digest=peer.header_digest, sessions=sessions),
         credentials=load_credentials(Path(peer.credentials)) if peer.credentials else None,
         expected=expected,
+        may_grow=may_grow,
         read_only=read_only,
         instance=instance,
         on_change=on_change,
@@ -98,7 +100,8 @@ async def open_engine(  # noqa: PLR0913 - keyword-only settings
 ) -> VolumeEngine:
     """Open the volume *name* and serve it; the backup may be unreachable.
 
-    *size* and *block_size* (bytes) are what LIO was told; they must be what was recorded.
+    *size* and *block_size* (bytes) are what LIO was told; they must be what was recorded. Of a
+    volume that has grown LIO may still have an earlier size: a resize was interrupted.
 
     Raises:
         UnknownVolumeError, BadDefinitionError, StateCorruptError, StateNewerError,
@@ -109,12 +112,14 @@ async def open_engine(  # noqa: PLR0913 - keyword-only settings
     db, stored = StateDb.open(state_dir / f"{name}.db")
     try:
         geometry = _geometry(db, stored.facts, definition)
-        _check_told(name, geometry, size, block_size)
+        _check_told(name, geometry, size, block_size, stored.facts.get("grown_from", ()))
         found = _Found(name, definition, geometry, db, stored)
-        return await _assemble(found, on_change, watch)
+        engine = await _assemble(found, on_change, watch)
     except BaseException:
         await db.close()
         raise
+    engine.lio_size = size
+    return engine
 
 
 def _geometry(db: StateDb, facts: dict[str, Any], definition: Definition) -> Geometry:
@@ -131,9 +136,11 @@ def _geometry(db: StateDb, facts: dict[str, Any], definition: Definition) -> Geo
     return geometry
 
 
-def _check_told(name: str, geometry: Geometry, size: int, block_size: int) -> None:
+def _check_told(
+    name: str, geometry: Geometry, size: int, block_size: int, earlier: Iterable[int]
+) -> None:
     what = f"The LIO backstore of {name!r}"
-    if size != geometry.size:
+    if size != geometry.size and size not in earlier:
         raise SizeMismatchError(what, size, geometry.size)
     if block_size != geometry.block_size:
         raise BlockSizeMismatchError(what, block_size, geometry.block_size)
@@ -164,6 +171,7 @@ async def _assemble(
         lambda reachable: engines[0].backup_changed(reachable) if engines else None,
         on_epoch=lambda epoch: _begin_epoch(found.name, volume, epoch),
         instance=f"{found.name}/backup",
+        may_grow=True,
     )
     facts = dict(stored.facts)
     parts = Parts(found.name, definition, volume, found.db, backup, primary, facts, watch)

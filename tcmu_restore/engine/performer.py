@@ -10,6 +10,7 @@ from ..core.effects import (
     AdoptPrimary,
     CommitIntent,
     CommitMap,
+    CommitSize,
     FindZeros,
     Flush,
     Leg,
@@ -42,6 +43,8 @@ class StorePerformer:
         self.primary = primary
         self.offered: BlockStore | None = None
         """The disk that AdoptPrimary makes the primary."""
+        self.size_facts: dict[str, Any] = {}
+        """What CommitSize keeps with the size."""
         self.snapshot: BlockSource | None = None
         self._facts = facts
 
@@ -61,7 +64,7 @@ class StorePerformer:
             case _:
                 assert_never(effect)
 
-    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary) -> Future[None]:
+    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary | CommitSize) -> Future[None]:
         """Start a commit; the state file keeps the order of these calls."""
         match effect:
             case CommitMap():
@@ -70,6 +73,8 @@ class StorePerformer:
                 return self.db.commit_intent(effect.armed, effect.disarmed)
             case AdoptPrimary():
                 return self._adopt(effect)
+            case CommitSize():
+                return self.db.commit_facts(self.size_facts | {"size": effect.size})
             case _:
                 assert_never(effect)
 

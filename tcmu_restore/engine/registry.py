@@ -30,7 +30,7 @@ from ..sources.image_directory import is_image
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
 from ..sources.snapshot_image import SnapshotImage
-from . import job_verbs, loss_verbs
+from . import job_verbs, loss_verbs, retirement
 from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
@@ -45,6 +45,7 @@ from .device_watch import DeviceWatch
 from .map_summary import summarize
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
+from .resize import resize
 from .shipped_disks import ShippedDisks
 from .shipped_survey import Places
 from .snapshot_extents import check_extents
@@ -208,7 +209,7 @@ class VolumeRegistry:
         path = self.state_dir / f"{name}.db"
         document: dict[str, Any] = {"volume": name, "state": "closed"}
         try:
-            facts = StateDb.peek(path)
+            facts, is_restored = retirement.peek(path)
         except (StateCorruptError, StateNewerError) as error:
             return document | {
                 "advice": str(error),
@@ -218,6 +219,7 @@ class VolumeRegistry:
             "advice": str(VolumeNotOpenError(name)),
             "size": facts.get("size"),
             "block_size": facts.get("block_size"),
+            "restored": is_restored,
             "state_file": {"path": str(path), "error": ""},
         }
 
@@ -257,6 +259,20 @@ class VolumeRegistry:
     async def verify(self, name: str, verb: str, *, repair: str = "none") -> None:
         """Compare primary and backup: start, pause, resume, cancel. See ``job_verbs.verify``."""
         await job_verbs.verify(self.engine(name), verb, repair)
+
+    async def resize(self, name: str) -> int:
+        """Let *name* grow to its backup's size. See ``resize.resize``."""
+        return await resize(self.engine(name))
+
+    async def protect(self, name: str, *, mirror: str) -> None:
+        """Change the mirror policy of *name*. See ``retirement.protect``."""
+        await retirement.protect(self.engine(name), self.definition_dir, mirror)
+
+    async def retire(self, name: str, *, forget: bool) -> None:
+        """Put *name* aside after a handover. See ``retirement.retire``."""
+        if name in self._open:
+            raise VolumeInUseError(name)
+        retirement.retire(name, self.definition_dir, self.state_dir, forget=forget)
 
     async def rebuild_state(self, name: str) -> str:
         """Make the state of *name* anew, with everything lost; return what that costs.

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core.region_sets import runs_of
+from ..core.state import VolumeState
 from ..sources.base import BlockSource
 from ..sources.statistics import SourceStatistics
 from .snapshot_extents import describe_extents
@@ -36,6 +37,12 @@ ADVICE = {
 }
 """What to do next, by condition; the most important condition first."""
 
+WHAT_NOW = (
+    "Everything is local and mirrored. To keep it so: tcmu-restore protect {name}; or, to do "
+    "without the backup from now on: tcmu-restore handover {name}"
+)
+"""Instead of the advice of in_sync, as long as the admin has not chosen to protect."""
+
 QUIET_CONDITIONS = frozenset({"resyncing", "restoring", "in_doubt", "in_sync"})
 """What needs nobody's attention at once."""
 
@@ -65,6 +72,13 @@ def conditions_of(engine: VolumeEngine) -> list[str]:
     return found or ["in_sync"]  # MIR-3
 
 
+def advice_of(engine: VolumeEngine, condition: str) -> str:
+    """Return what to do about *condition*, a sentence."""
+    if condition == "in_sync" and not engine.definition.protected:
+        return WHAT_NOW.format(name=engine.name)
+    return ADVICE[condition]
+
+
 def outdated_extents(engine: VolumeEngine) -> list[tuple[int, int]]:
     """Return (offset, length) in bytes of the first outdated extents, ascending."""
     state = engine.volume.state
@@ -81,6 +95,11 @@ def _shipped(engine: VolumeEngine) -> list[dict[str, str]]:
         {"path": offer.image.path, "taken": offer.taken, "problem": offer.problem}
         for offer in engine.offers
     ]
+
+
+def is_restored(state: VolumeState) -> bool:
+    """Return whether the primary holds everything, so that it can do without the backup."""
+    return not state.is_diskless and state.overwrite_map.lost_count == 0
 
 
 def traffic_of(source: BlockSource) -> dict[str, Any]:
@@ -106,10 +125,13 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
     return {
         "volume": engine.name,
         "state": conditions[0],
-        "advice": ADVICE[conditions[0]],
-        "conditions": [{"name": word, "advice": ADVICE[word]} for word in conditions],
+        "advice": advice_of(engine, conditions[0]),
+        "conditions": [{"name": word, "advice": advice_of(engine, word)} for word in conditions],
         "mirror": state.policy.value,
+        "protected": engine.definition.protected,
+        "restored": is_restored(state),
         "size": state.geometry.size,
+        "lio_size": engine.lio_size,
         "block_size": state.geometry.block_size,
         "region_size": state.geometry.region_size,
         "regions": {

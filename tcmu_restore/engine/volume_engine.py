@@ -70,6 +70,8 @@ class VolumeEngine:
         self.db = parts.db
         self.backup = parts.backup
         self.facts = parts.facts
+        self.lio_size = volume.state.geometry.size
+        """Bytes that LIO's backstore has: less, as long as a resize is not finished."""
         self.mistake: BaseException | None = None
         self.is_preparing = False
         """Whether a verb is under way that another one must not meet."""
@@ -120,6 +122,16 @@ class VolumeEngine:
     def region_size(self) -> int:
         """Bytes a region."""
         return self.volume.state.geometry.region_size
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.volume.state.geometry.size
+
+    def lio_resized(self, size: int) -> None:
+        """LIO's backstore has *size* bytes now."""
+        self.lio_size = size
+        self.changed()
 
     @property
     def snapshot(self) -> BlockSource | None:

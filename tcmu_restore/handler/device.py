@@ -77,6 +77,13 @@ class Device:
         """Begin to read the queue."""
         self._loop.add_reader(self._queue.fileno(), self._on_readable)
 
+    def take_size(self, size: int) -> bool:
+        """Return whether LIO's backstore may have *size* bytes: the volume has. Any thread."""
+        if size != self._engine.size:
+            return False
+        self._loop.call_soon_threadsafe(self._engine.lio_resized, size)
+        return True
+
     async def stop(self, timeout_seconds: float) -> None:
         """Refuse new commands, serve those that wait, and return when all are completed.
 

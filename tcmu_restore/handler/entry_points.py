@@ -172,9 +172,11 @@ def glue_python_close(dev: Any) -> None:
 
 @ffi.def_extern(error=-errno.EIO, onerror=_on_error)  # type: ignore[untyped-decorator]
 def glue_python_resize(dev: Any, size: int) -> int:
-    """Answer a changed size (bytes): volumes keep the size they were opened with."""
-    same = size == lib.glue_blocks(dev) * lib.glue_block_size(dev)
-    return 0 if same else -errno.EOPNOTSUPP
+    """Answer a changed size (bytes): only that to which the volume has grown already."""
+    if size == lib.glue_blocks(dev) * lib.glue_block_size(dev):
+        return 0
+    found = _plugin.devices.get(int(ffi.cast("uintptr_t", dev)))
+    return 0 if found is not None and found[0].take_size(size) else -errno.EOPNOTSUPP
 
 
 def _open(dev: Any, name: str, config: str) -> None:

@@ -1,7 +1,7 @@
 """Put the plugin and what belongs to it in place, and take it away again.
 
-Nothing is started or restarted here: restarting tcmu-runner interrupts every LUN that it
-serves, so the admin is told to.
+systemd is told of the drop-ins. Nothing is started or restarted here: restarting tcmu-runner
+interrupts every LUN that it serves, so the admin is told to.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Final
 from ..options import DEFINITION_DIR, INSTALLED_HANDLER_NAME, STATE_DIR
 from .build_handler import HERE, HandlerInstallError, build_handler
 
+SYSTEMD: Final = Path("/etc/systemd/system")
 POLICY_NAME: Final = "tcmu-restore.conf"
 DROP_IN_NAME: Final = "tcmu-restore.conf"
 DROP_INS: Final = {
@@ -29,6 +30,13 @@ DROP_INS: Final = {
 
 _HELP_LINE: Final = re.compile(r"--handler-path\b.*?default is (\S+)", re.DOTALL)
 _HELP_TIMEOUT_SECONDS: Final = 10
+_RELOAD_SECONDS: Final = 60
+
+_SYSTEMD_RUNS: Final = Path("/run/systemd/system")
+"""There if and only if systemd is the init. Source: sd_booted(3)."""
+
+_RESTART: Final = "Now run: systemctl restart tcmu-runner"
+_RELOAD_AND_RESTART: Final = "Now run: systemctl daemon-reload && systemctl restart tcmu-runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Places:
     handlers: Path
     """tcmu-runner's plugin folder."""
     dbus: Path = Path("/usr/share/dbus-1/system.d")
-    systemd: Path = Path("/etc/systemd/system")
+    systemd: Path = SYSTEMD
     definitions: Path = DEFINITION_DIR
     state: Path = STATE_DIR
 
@@ -121,7 +129,7 @@ def install_handler(
             done.append(f"Wrote {places.plugin}.")
         except OSError as error:
             raise HandlerInstallError(" ".join([str(error), *done])) from error
-    done.append("Now run: systemctl daemon-reload && systemctl restart tcmu-runner")
+    done += _tell_systemd(places)
     return done
 
 
@@ -142,9 +150,19 @@ def uninstall_handler(places: Places | None = None) -> list[str]:
             _remove_if_empty(places.systemd / folder)
     except OSError as error:
         raise HandlerInstallError(" ".join([str(error), *done])) from error
-    if done:
-        done.append("Now run: systemctl daemon-reload && systemctl restart tcmu-runner")
-    return done
+    return done + _tell_systemd(places) if done else done
+
+
+def _tell_systemd(places: Places) -> list[str]:
+    """Let systemd read the drop-ins; return what was done and what is left to do."""
+    if places.systemd != SYSTEMD or not _SYSTEMD_RUNS.is_dir():
+        return [_RELOAD_AND_RESTART]
+    try:
+        command = ("systemctl", "daemon-reload")
+        subprocess.run(command, capture_output=True, timeout=_RELOAD_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return [_RELOAD_AND_RESTART]
+    return ["Told systemd to read its units again.", _RESTART]
 
 
 def _make_private(folder: Path) -> list[str]:

@@ -18,6 +18,13 @@ class VolumeEngine(Protocol):
     def region_size(self) -> int:
         """Bytes; a power of two, at least a block."""
 
+    @property
+    def size(self) -> int:
+        """Bytes. Any thread."""
+
+    def lio_resized(self, size: int) -> None:
+        """LIO's backstore has *size* bytes now."""
+
     def submit(self, command: Command) -> None:
         """Take over *command*; may complete it at once."""
 

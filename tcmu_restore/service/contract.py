@@ -71,6 +71,9 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("RebuildState", (_NAME,), "s"),
         Method("ResyncPause", (_NAME,)),
         Method("ResyncResume", (_NAME,)),
+        Method("Resize", (_NAME,), "t"),
+        Method("Protect", (_NAME, ("mirror", "s"))),
+        Method("Retire", (_NAME, ("forget", "b"))),
         Method("Verify", (_NAME, ("verb", "s"), ("repair", "s"))),
     )
 }

@@ -91,6 +91,9 @@ class Manager:
             "DeclareLost": self._declare_lost,
             "AcceptOutdated": self._accept_outdated,
             "RebuildState": self._rebuild_state,
+            "Resize": self._resize,
+            "Protect": self._protect,
+            "Retire": self._retire,
             "DeleteVolume": self._plain(registry.delete_volume),
             "DetachSnapshot": self._plain(registry.detach_snapshot),
             "MergeStart": self._plain(registry.merge_start),
@@ -178,3 +181,14 @@ class Manager:
 
     async def _rebuild_state(self, name: str) -> list[Any]:
         return [await self._registry.rebuild_state(name)]
+
+    async def _resize(self, name: str) -> list[Any]:
+        return [await self._registry.resize(name)]
+
+    async def _protect(self, name: str, mirror: str) -> list[Any]:
+        await self._registry.protect(name, mirror=_parse_mirror({"mirror": mirror}))
+        return []
+
+    async def _retire(self, name: str, forget: bool) -> list[Any]:
+        await self._registry.retire(name, forget=forget)
+        return []

@@ -172,13 +172,24 @@ class StateFileStatus(TypedDict):
     error: str | None
 
 
+class LioStatus(TypedDict):
+    """Of a volume that is not being served: *skipped*, its backstore is saved but not loaded;
+    *unserved*, it is loaded but could not be opened. *handover*: one was begun and is not finished.
+    Only ``tcmu-restore status`` adds it."""
+
+    state: Literal["skipped", "unserved", "handover"]
+    saved_in: str
+
+
 class VolumeStatus(TypedDict):
     """One volume. Sizes are bytes; *advice* is one sentence that says what to do next.
 
     A volume in the state ``closed`` has only *volume*, *state* and *advice*, the sizes where they
-    are known, and perhaps *state_file*. *conditions* are all that hold, most important first;
-    *state* and *advice* are the first one's. *outdated_extents* are at most 100 pairs of offset
-    and length; ``regions.outdated`` counts them all. *events* are the last 50, oldest first.
+    are known, *restored* and perhaps *state_file*. *conditions* are all that hold, most important
+    first; *state* and *advice* are the first one's. *outdated_extents* are at most 100 pairs of
+    offset and length; ``regions.outdated`` counts them all. *events* are the last 50, oldest first.
+    *lio_size* is what LIO's backstore has, less than *size* while a resize is not finished;
+    *protected*: the admin wants it to stay mirrored; *restored*: everything is on the primary.
     *counters* are ``reads_from_backup``,
     ``bytes_read_from_backup``, ``regions_merged`` and so on; more may be added.
     """
@@ -201,6 +212,10 @@ class VolumeStatus(TypedDict):
     resync: NotRequired[ResyncStatus]
     state_file: NotRequired[StateFileStatus]
     verify: NotRequired[VerifyStatus]
+    lio: NotRequired[LioStatus]
+    lio_size: NotRequired[int]
+    protected: NotRequired[bool]
+    restored: NotRequired[bool]
     events: NotRequired[list[Event]]
     shipped: NotRequired[list[ShippedSnapshot]]
 
@@ -319,6 +334,25 @@ class Registry(Protocol):
         """Make the state file anew of a volume that cannot be opened; everything is lost then.
 
         Returns a few sentences: what was salvaged, and what it costs.
+        """
+        ...
+
+    async def resize(self, name: str) -> int:
+        """Let a volume grow to its backup's size; return its size in bytes.
+
+        Durable on return, and before LIO's backstore is told.
+        """
+        ...
+
+    async def protect(self, name: str, *, mirror: str) -> None:
+        """Change what a write waits for, and note that the volume is to stay mirrored."""
+        ...
+
+    async def retire(self, name: str, *, forget: bool) -> None:
+        """Put the definition and the state of a volume that is not open, and wholly restored, aside
+        where no backstore can open it, or *forget* them.
+
+        From then on its primary may be written by somebody else. A second time does nothing.
         """
         ...
 

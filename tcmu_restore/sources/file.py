@@ -16,6 +16,7 @@ import fcntl
 import os
 from asyncio import Future, get_running_loop
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from ..core.buffer import Buffers, slice_buffers, total_length
@@ -154,6 +155,22 @@ class FileStore(BlockStore):
             return None
         number = os.fstat(self._descriptor).st_rdev
         return os.major(number), os.minor(number)
+
+    def measure(self) -> SourceGeometry:
+        """Look at the size again, for a disk that has grown, and return the geometry.
+
+        Raises SourceUnreachableError: it was closed, or is gone.
+        """
+        if self._descriptor is None:
+            raise SourceUnreachableError(self._name, "it was closed")
+        try:
+            size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as error:
+            raise self._failure(SourceUnreachableError)(error) from error
+        size -= size % self._geometry.block_size
+        if size > self._geometry.size:
+            self._geometry = replace(self._geometry, size=size)
+        return self._geometry
 
     def drop_cache(self) -> Future[None]:
         """Write back what is in the page cache and forget it, in a thread.

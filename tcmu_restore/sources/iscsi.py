@@ -52,6 +52,7 @@ class IscsiStore(BlockStore):
         credentials: for CHAP; None logs in without.
         expected: what the LUN must be. Another one is refused at every login, and counts as
             unreachable. None takes the first LUN that is seen, and insists on it from then on.
+        may_grow: a larger LUN than expected is the same one; *geometry* is what it is then.
         read_only: never send a command that changes the LUN (a snapshot).
         instance: names this user of the LUN on this initiator, the same after a restart: a store
             then takes over the sessions of an earlier one, whose commands the target ends first.
@@ -83,6 +84,7 @@ class IscsiStore(BlockStore):
         "_waiters",
         "expected",
         "last_error",
+        "may_grow",
     )
 
     def __init__(  # noqa: PLR0913 - keyword-only settings
@@ -93,6 +95,7 @@ class IscsiStore(BlockStore):
         options: IscsiOptions | None = None,
         credentials: Credentials | None = None,
         expected: SourceGeometry | None = None,
+        may_grow: bool = False,
         read_only: bool = False,
         instance: str | None = None,
         on_change: Callable[[bool], None] | None = None,
@@ -110,6 +113,7 @@ class IscsiStore(BlockStore):
         self._is_closed = False
         self._can_list = self._may_unmap = self._may_write_same = True
         self.expected = expected
+        self.may_grow = may_grow
         self.last_error: RestoreError | None = None
         """Why the LUN is unreachable; None while it is reachable."""
         options = options or IscsiOptions()

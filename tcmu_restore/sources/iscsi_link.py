@@ -28,6 +28,10 @@ class LinkOwner(Protocol):
     """What a link tells its store. All calls come from the loop's thread."""
 
     @property
+    def may_grow(self) -> bool:
+        """Whether a larger LUN than expected is the same one, grown."""
+
+    @property
     def expected(self) -> SourceGeometry | None:
         """What the LUN must be; None until the first one was seen."""
 
@@ -130,7 +134,8 @@ class IscsiLink:
         fallback_identity = f"lun.{self._url.iqn}/{self._url.lun}"
         lun = await examine(session, self._name, fallback_identity)
         if self._owner.expected is not None:
-            check_same(self._name, lun.geometry, self._owner.expected)
+            expected, may_grow = self._owner.expected, self._owner.may_grow
+            check_same(self._name, lun.geometry, expected, may_grow=may_grow)
         return lun
 
     def _on_lost(self, session: IscsiSession, error: SourceError) -> None:

@@ -100,15 +100,18 @@ async def examine(session: IscsiSession, name: str, fallback_identity: str) -> L
     return _lun(capacity, limits, pages[scsi.PAGE_PROVISIONING], identity or fallback_identity)
 
 
-def check_same(name: str, geometry: SourceGeometry, expected: SourceGeometry) -> None:
-    """Raise unless *geometry* is that of the *expected* thing.
+def check_same(
+    name: str, geometry: SourceGeometry, expected: SourceGeometry, *, may_grow: bool = False
+) -> None:
+    """Raise unless *geometry* is that of the *expected* thing, which *may_grow* meanwhile.
 
     Raises:
         IdentityMismatchError, SizeMismatchError, BlockSizeMismatchError: in this order.
     """
     if geometry.identity != expected.identity:
         raise IdentityMismatchError(name, geometry.identity, expected.identity)
-    if geometry.size != expected.size:
+    has_grown = may_grow and geometry.size > expected.size
+    if geometry.size != expected.size and not has_grown:
         raise SizeMismatchError(name, geometry.size, expected.size)
     if geometry.block_size != expected.block_size:
         raise BlockSizeMismatchError(name, geometry.block_size, expected.block_size)

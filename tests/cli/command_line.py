@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from click.testing import CliRunner
 from rich.console import Console
@@ -30,6 +31,7 @@ class CommandLine:
     on_sleep: type[BaseException] | None = None
     answer: str | None = None
     slow_seconds: float = 60.0
+    rtslib: ModuleType | None = None
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -41,6 +43,7 @@ class CommandLine:
             self.bus_address,
             sleep=self.sleep,
             load_storage_object_class=lambda: self.lio and self.lio.storage_object_class,
+            load_rtslib=lambda: self.rtslib,
             make_console=lambda: Console(file=self.terminal, width=100),
             slow_seconds=self.slow_seconds,
         )

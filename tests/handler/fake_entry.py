@@ -48,10 +48,14 @@ class FakeVolume:
     region_size = 4096
 
     def __init__(self, name: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.size = 2 * size  # it has grown, and LIO is to be told
         self.name = name
         self.memory = bytearray(size)
         self.loop = loop
         self.count = 0
+
+    def lio_resized(self, size: int) -> None:
+        assert size == self.size
 
     def submit(self, command: Command) -> None:
         self.count += 1

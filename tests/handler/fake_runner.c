@@ -736,6 +736,8 @@ static void configuration(int unused)
 	cfg.data.dev_size = (uint64_t)BLOCKS * BLOCK;
 	CHECK(handler->reconfig(dev, &cfg) == 0, "the same size");
 	cfg.data.dev_size *= 2;
+	CHECK(handler->reconfig(dev, &cfg) == 0, "the size to which it has grown");
+	cfg.data.dev_size *= 2;
 	CHECK(handler->reconfig(dev, &cfg) == -EOPNOTSUPP, "another size");
 	cfg.type = TCMULIB_CFG_DEV_CFGSTR;
 	cfg.data.dev_cfgstring = same;

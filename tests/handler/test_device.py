@@ -58,9 +58,14 @@ class Engine:
     """Does with each command what it was given."""
 
     region_size = 4096
+    size = 8192
 
     def __init__(self, serve: Callable[[Command], None]) -> None:
         self.submit = serve
+        self.lio_sizes: list[int] = []
+
+    def lio_resized(self, size: int) -> None:
+        self.lio_sizes.append(size)
 
 
 def read_record(number: int, length: int = 4096) -> Record:
@@ -185,3 +190,16 @@ def test_stop_serves_what_waits_and_waits_for_what_is_held() -> None:
 def test_stop_ends_with_timeout_error_when_a_command_is_lost() -> None:
     with pytest.raises(TimeoutError):
         run_device(lambda _: None, [read_record(1)], stop_seconds=0.01)
+
+
+def test_a_size_is_taken_only_if_the_volume_has_it() -> None:
+    async def go() -> None:
+        queue, engine = FakeQueue(), Engine(lambda _: None)
+        device = Device("v", queue, engine, asyncio.get_running_loop())
+        assert not device.take_size(4096)
+        assert device.take_size(8192)
+        await turns()
+        assert engine.lio_sizes == [8192]
+        queue.close_descriptor()
+
+    asyncio.run(go())

@@ -214,6 +214,20 @@ class FakeRegistry:
         self._enter("prepare_snapshot", name)
         self._find(name)
 
+    async def resize(self, name: str) -> int:
+        self._enter("resize", name)
+        size = self._find(name)["size"]
+        assert isinstance(size, int)
+        return size
+
+    async def protect(self, name: str, *, mirror: str) -> None:
+        self._enter("protect", name, mirror)
+        self._find(name)["protected"] = True
+
+    async def retire(self, name: str, *, forget: bool) -> None:
+        self._enter("retire", name, str(forget))
+        self.volumes.pop(name, None)
+
     async def rebuild_state(self, name: str) -> str:
         self._enter("rebuild_state", name)
         self._find(name)

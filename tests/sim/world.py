@@ -14,6 +14,7 @@ from tcmu_restore.core.effects import (
     AllOf,
     CommitIntent,
     CommitMap,
+    CommitSize,
     Effect,
     FindZeros,
     Flush,
@@ -264,6 +265,8 @@ class World:
                 self.commit(effect)
                 if isinstance(effect, AdoptPrimary):
                     self.attached = self.identity = self.slot
+            case CommitSize():
+                raise AssertionError("the simulated volume does not grow")
             case FindZeros(extent):
                 return self.find_zeros(extent)
             case Lock() | Wait() | Spawn() | AllOf():

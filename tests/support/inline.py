@@ -9,6 +9,7 @@ from tcmu_restore.core.effects import (
     AllOf,
     CommitIntent,
     CommitMap,
+    CommitSize,
     Effect,
     FindZeros,
     Flush,
@@ -69,6 +70,8 @@ class InlineDriver:
         self.failures: dict[tuple[type, Leg], RestoreError] = {}
         self.committed: list[MapImage] = []
         self.zones: set[int] = set()
+        self.size = volume.state.geometry.size
+        """As a commit has it."""
         self.zeros: list[Extent] = []
         self.tasks: list[_Task] = []
 
@@ -157,6 +160,8 @@ class InlineDriver:
                 return [part for zero in self.zeros if (part := zero.intersection(extent))]
             case CommitMap(image) | AdoptPrimary(image):
                 self.committed.append(image)
+            case CommitSize(size):
+                self.size = size
             case CommitIntent(armed, disarmed):
                 self.zones |= set(armed)
                 self.zones -= set(disarmed)

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from targetcli_ext import main, patch
+from targetcli_ext import main, patch, saving
 
 
 @pytest.fixture
@@ -18,7 +18,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ui = ModuleType("targetcli.ui_backstore")
     monkeypatch.setitem(sys.modules, "targetcli", ModuleType("targetcli"))
     monkeypatch.setitem(sys.modules, "targetcli.ui_backstore", ui)
-    monkeypatch.setattr(patch, "install", lambda module: ran.append(module.__name__))
+    root = ModuleType("targetcli.ui_root")
+    monkeypatch.setitem(sys.modules, "targetcli.ui_root", root)
+    for part in (patch, saving):
+        monkeypatch.setattr(part, "install", lambda module, _: ran.append(module.__name__))
     return ran
 
 
@@ -29,7 +32,7 @@ def test_new_targetcli_is_run_by_its_module(
     vars(shell)["main"] = lambda: ran.append("main")
     monkeypatch.setitem(sys.modules, shell.__name__, shell)
     main.main()
-    assert ran == ["targetcli.ui_backstore", "main"]
+    assert ran == ["targetcli.ui_backstore", "targetcli.ui_root", "main"]
 
 
 def test_old_targetcli_is_run_by_its_script_with_the_arguments(
@@ -48,7 +51,7 @@ def test_old_targetcli_is_run_by_its_script_with_the_arguments(
     monkeypatch.setattr(sys, "argv", ["targetcli-restore", "ls", "/backstores"])
     main.main()
     assert out.read_text() == "ls /backstores"
-    assert ran == ["targetcli.ui_backstore"]
+    assert ran == ["targetcli.ui_backstore", "targetcli.ui_root"]
 
 
 def test_old_targetcli_without_its_script_says_so(

@@ -1,0 +1,140 @@
+"""``tcmu-restore handover``: a restored volume becomes a plain backstore.
+
+The disk can be open for one backstore only, so there is a moment without any. While it lasts the
+LUN's portal groups are closed: to an initiator that is a lost session, after which it logs in
+again and repeats; to take the LUN away would be an I/O error. ALUA could not do it: LIO leaves the
+access states of user-backed devices to the device, and no other path leads around the disk.
+
+Each step looks at what is there, so a handover that was interrupted is finished by running it
+again. The order: the plan is durable; groups closed; volume closed; the new backstore; definition
+and state put aside, before anybody can write past them; LUNs; configuration saved; groups opened.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import click
+
+from . import lio_restore
+from .client import ServiceClient
+from .confirmation import YES_OPTION, confirm
+from .context import CliContext
+from .errors import HandoverError, LioError
+from .handover_plan import HandoverPlan, consequences, load_plan, make_plan
+from .saved_config import Config, groups_of
+
+
+@click.command()
+@click.argument("name")
+@click.option("--forget", is_flag=True, help="Delete the volume's definition and state as well.")
+@YES_OPTION
+@click.pass_obj
+def handover(cli: CliContext, name: str, forget: bool, yes: bool) -> None:
+    """Give the disk of the restored volume NAME to a plain backstore.
+
+    Serial, WWN, LUNs and ACLs stay. Nothing is mirrored from then on. If it was interrupted, run
+    it again. The other way is: tcmu-restore protect NAME
+    """
+    rtslib = cli.rtslib("handover")
+    plan = load_plan(name)
+    if plan is None:
+        status = cli.client.status(name)
+        plan = make_handover(cli.client, rtslib, name, forget=forget)
+        if not yes:
+            confirm("handover", consequences(plan, status["size"]))
+    for line in carry_out(cli.client, rtslib, plan):
+        click.echo(line)
+
+
+def make_handover(
+    client: ServiceClient, rtslib: ModuleType, name: str, *, forget: bool
+) -> HandoverPlan:
+    """Return a plan for *name*; nothing is changed yet. Raises HandoverError."""
+    status = client.status(name)
+    loaded = lio_restore.loaded_volume(rtslib, name)
+    if loaded is None:
+        raise HandoverError(name, "it has no backstore in LIO", "Nothing was changed.")
+    plan = make_plan(status, loaded, forget=forget)
+    if lio_restore.has_registrations(lio_restore.find_object(rtslib, name)):
+        reason = "initiators have persistent reservations on it; let them unregister"
+        raise HandoverError(name, reason, "Nothing was changed.")
+    return plan
+
+
+def carry_out(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> list[str]:
+    """Do what *plan* says, from wherever it stands; return what was done, a sentence each.
+
+    Raises:
+        HandoverError: It failed, and the volume is served as before.
+        LioError, RestoreError: It was interrupted; running it again goes on.
+    """
+    plan.save()
+    _open_groups(rtslib, plan, wanted=False)
+    is_known = plan.volume in client.list_volumes()
+    if is_known:
+        _take_from_volume(client, rtslib, plan)
+        client.retire(plan.volume, forget=plan.forget)
+    target = _object_after(rtslib, plan)
+    problems = lio_restore.map_luns(rtslib, plan.luns, target)
+    if problems:
+        raise LioError(f"a part of {plan.volume!r}", " ".join(problems).rstrip("."))
+    lio_restore.save(rtslib, lambda config: _with_groups_open(config, plan))
+    _open_groups(rtslib, plan, wanted=True)
+    plan.remove()
+    where = f"/backstores/{plan.after['plugin']}/{plan.after['name']}"
+    return [f"{plan.volume} is {where} now; LUNs: {len(plan.luns)}. The configuration is saved."]
+
+
+def _take_from_volume(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> None:
+    """Close the volume and make the new backstore, or serve the volume again."""
+    try:
+        found = lio_restore.find_plain(rtslib, plan.before)
+        if found is not None:
+            found.delete()
+        _check_restored(client, plan)
+        _object_after(rtslib, plan)
+    except (HandoverError, LioError) as error:
+        _serve_again(rtslib, plan)
+        raise HandoverError(plan.volume, error.reason, _AS_BEFORE) from error
+
+
+def _check_restored(client: ServiceClient, plan: HandoverPlan) -> None:
+    """Now that nobody writes any more: a disk may have failed in the last moment."""
+    if not client.status(plan.volume).get("restored"):
+        reason = "its primary does not hold everything any more"
+        raise HandoverError(plan.volume, reason, _AS_BEFORE)
+
+
+_AS_BEFORE = "It is served as before."
+
+
+def _serve_again(rtslib: ModuleType, plan: HandoverPlan) -> None:
+    """Undo what was done so far: the volume's backstore and LUNs, as they were."""
+    after = lio_restore.find_plain(rtslib, plan.after)
+    if after is not None:
+        after.delete()
+    made = lio_restore.find_plain(rtslib, plan.before)
+    made = made or lio_restore.create_object(rtslib, plan.before)
+    lio_restore.map_luns(rtslib, plan.luns, made)
+    _open_groups(rtslib, plan, wanted=True)
+    plan.remove()
+
+
+def _object_after(rtslib: ModuleType, plan: HandoverPlan) -> object:
+    found = lio_restore.find_plain(rtslib, plan.after)
+    return found or lio_restore.create_object(rtslib, plan.after)
+
+
+def _open_groups(rtslib: ModuleType, plan: HandoverPlan, *, wanted: bool) -> None:
+    for one in plan.luns:
+        group = lio_restore.find_group(rtslib, one)
+        if bool(group.enable) is not wanted:
+            group.enable = wanted
+
+
+def _with_groups_open(config: Config, plan: HandoverPlan) -> Config:
+    for target, group in groups_of(config):
+        if (target["fabric"], target["wwn"], group["tag"]) in plan.disabled:
+            group["enable"] = True
+    return config

@@ -1,0 +1,86 @@
+"""What becomes of a volume that is wholly restored: it stays mirrored, or is put aside."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..core.geometry import Geometry
+from ..errors import BadDefinitionError, WrongStateError
+from .definition import definition_path, load_definition, parse_mirror, save_protection
+from .state_files import BESIDE, sync_folder
+from .state_reading import load
+from .volume_engine import VolumeEngine
+
+log = logging.getLogger(__name__)
+
+ASIDE = ".handed-over"
+"""Ends the names of files that are kept but not used: nothing looks for them."""
+
+
+async def protect(engine: VolumeEngine, definition_dir: Path, mirror: str) -> None:
+    """Let writes wait for what *mirror* says from now on, and after a restart.
+
+    Raises:
+        BadSettingError: there is no such policy. BadDefinitionError: the definition cannot be
+            written. WrongStateError: another command is under way. Nothing was changed then.
+    """
+    policy = parse_mirror(mirror)
+    if engine.is_preparing:
+        raise WrongStateError(engine.name, "protect", "another command is under way; try again")
+    save_protection(definition_dir, engine.name, policy)
+    engine.definition = replace(engine.definition, mirror=policy, protected=True)
+    verb = f"protect, mirror {policy.value}"
+    await engine.run_verb(verb, partial(engine.volume.set_policy, policy))
+    engine.resync.kick()
+
+
+def peek(state_path: Path) -> tuple[dict[str, Any], bool]:
+    """Return the facts of a state file that is not open, and whether everything is restored.
+
+    Raises StateNewerError and StateCorruptError; changes nothing.
+    """
+    stored = load(state_path).stored
+    facts = stored.facts
+    try:
+        sizes = facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
+        count = Geometry(*sizes).region_count
+    except (KeyError, TypeError, AssertionError):
+        return facts, False
+    return facts, len(stored.sets.current) == count and not facts.get("primary_failed")
+
+
+def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) -> None:
+    """Put the files of *name* where no backstore can open them, or *forget* them.
+
+    The definition goes first: without it the volume is not opened, wherever this is interrupted.
+
+    Raises:
+        WrongStateError: the primary does not hold everything; nothing was changed.
+        StateCorruptError, StateNewerError, BadDefinitionError: nothing was changed.
+    """
+    state = state_dir / f"{name}.db"
+    definition = definition_path(definition_dir, name)
+    is_begun = not definition.exists() and definition.with_name(definition.name + ASIDE).exists()
+    if not is_begun:
+        load_definition(definition_dir, name)
+        if not peek(state)[1]:
+            reason = "its primary does not hold everything; let the restore finish first"
+            raise WrongStateError(name, "hand over", reason)
+    try:
+        for path in (definition, *(state.with_name(state.name + end) for end in ("", *BESIDE))):
+            aside = path.with_name(path.name + ASIDE)
+            with suppress(FileNotFoundError):
+                path.replace(aside)
+            sync_folder(path)
+        if forget:
+            for folder, stem in ((definition_dir, definition.name), (state_dir, state.name)):
+                for path in folder.glob(f"{stem}*{ASIDE}"):
+                    path.unlink()
+    except OSError as error:
+        raise BadDefinitionError(str(definition), str(error)) from error
+    log.info("volume %s: handed over; it is %s", name, "forgotten" if forget else "put aside")
