@@ -147,7 +147,7 @@ def test_every_verb_reaches_the_registry(bus_address: str) -> None:
 
     run(registry, bus_address, session)
     assert registry.calls == [
-        ("attach", "a", "/dev/s", "/f"),
+        ("attach", "a", "/dev/s", "/f", "[(4096, 8192)]"),
         ("replace_primary", "a", "/dev/q"),
         ("merge_start", "a"),
         ("merge_pause", "a"),
