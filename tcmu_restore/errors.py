@@ -331,7 +331,7 @@ class RemoteCommandMissingError(UserError):
 
 
 @dataclass(eq=False)
-class SnapshotExistsError(UserError):
+class OldSnapshotError(UserError):
     """A snapshot of that name is there, and nothing here says that it is ours."""
 
     host: str

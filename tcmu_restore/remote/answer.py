@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from ..errors import BadAnswerError, BadUrlError
@@ -99,6 +100,14 @@ def printable(text: str) -> str:
     shown = "".join(char if char.isprintable() else " " for char in text)
     shown = " ".join(shown.split()).rstrip(".")
     return shown if len(shown) <= SENTENCE_LENGTH_MAX else shown[:SENTENCE_LENGTH_MAX] + "…"
+
+
+def with_host(url: str, host: str) -> str:
+    """Return *url*, at *host* where it says every address of the backup host (0.0.0.0 or [::])."""
+    parsed = parse_iscsi_url(url)
+    if parsed.host not in ("0.0.0.0", "::"):  # noqa: S104 - nothing is bound here
+        return url
+    return str(replace(parsed, host=host))
 
 
 def check_url_host(host: str, url: str, allowed: frozenset[str]) -> None:

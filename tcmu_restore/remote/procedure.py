@@ -26,13 +26,13 @@ from typing import Any, Final, Protocol
 
 from ..errors import (
     BackupHostUnreachableError,
+    OldSnapshotError,
     RestoreError,
-    SnapshotExistsError,
     VolumeNotOpenError,
     WrongStateError,
 )
 from ..sources.iscsi_url import parse_iscsi_url
-from .answer import check_url_host
+from .answer import check_url_host, with_host
 from .backup_host import BackupHost
 from .record import RestoreRecord, Step, remove_record, save_record
 
@@ -98,7 +98,7 @@ class RestoreFrom:
         """Get ready for a snapshot that nobody took yet, and write the record.
 
         Raises:
-            SnapshotExistsError: an older one has the name; using it would bring back old bytes.
+            OldSnapshotError: an older one has the name; using it would bring back old bytes.
             WrongStateError: a snapshot is attached, or the primary is failed.
         """
         status = self._status()
@@ -108,7 +108,7 @@ class RestoreFrom:
         request = self._record.request
         if self._host.has_snapshot(request):
             remove = self._host.remove_command(request)
-            raise SnapshotExistsError(self._host.name, request.snapshot, remove)
+            raise OldSnapshotError(self._host.name, request.snapshot, remove)
         self._service.prepare_snapshot(self._volume)
         self._next(self._record.step)
 
@@ -159,12 +159,13 @@ class RestoreFrom:
         try:
             status = self._status()
             made = self._host.create(request)
-            check_url_host(self._host.name, made.url, self._allowed_hosts(status))
+            url = with_host(made.url, parse_iscsi_url(status["backup"]["url"]).host)
+            check_url_host(self._host.name, url, self._allowed_hosts(status))
         except RestoreError as error:
             self._undo(error)
             raise
         extents = request.extents if made.extents is None else made.extents
-        self._next(Step.ATTACH, url=made.url, extents=extents)
+        self._next(Step.ATTACH, url=url, extents=extents)
 
     def _attach(self) -> None:
         record = self._record
