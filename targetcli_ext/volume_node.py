@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.consequence import ByteRange
-from tcmu_restore.cli.size import parse_extent, parse_size
+from tcmu_restore.cli.extent import parse_extent
+from tcmu_restore.cli.size import parse_size
 
 from .status_cache import StatusCache
 from .translation import shell_errors

@@ -272,6 +272,92 @@ class SourceFlushError(SourceError):
     template = "{source} cannot be flushed: {reason}"
 
 
+# --- the backup host, as restore-from drives it --------------------------------------------
+
+
+class BackupHostUnreachableError(SourceUnreachableError):
+    """No connection, or it was lost; what was asked may have happened. Trying again may work."""
+
+    template = "The backup host {source} cannot be reached: {reason}. Run the same command again when it can; whatever was done there already is found again."
+
+
+class BackupHostRefusedError(SourceError):
+    """The command there ended with an error, or targetd answered with one."""
+
+    template = "The backup host {source} refused: {reason}"
+
+
+class BadAnswerError(SourceError):
+    """What the backup host answered is not an answer that can be used."""
+
+    template = "The backup host {source} answered what cannot be used: {reason}. Nothing of it was used; look at the versions of tcmu-restore on both hosts."
+
+
+@dataclass(eq=False)
+class HostKeyUnknownError(UserError):
+    """The host's SSH key is not in the known hosts files, or another one is."""
+
+    host: str
+    known_hosts: str
+    template = "The SSH host key of {host} is not the one in {known_hosts}, or none is there; nothing was changed. Compare its fingerprint at that host's console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then log in once with ssh, which asks whether to add it."
+
+
+@dataclass(eq=False)
+class SshLoginError(UserError):
+    """The host does not accept our key, or the key cannot be used."""
+
+    host: str
+    user: str
+    reason: str
+    template = "{user} cannot log in to {host}: {reason}. Nothing was changed; put the public key into authorized_keys of {user} there, and name the private one with --key."
+
+
+@dataclass(eq=False)
+class TargetdLoginError(UserError):
+    """targetd does not accept the user and password."""
+
+    host: str
+    login: str
+    template = "targetd at {host} does not accept the user and password in {login}; nothing was changed. They are those of /etc/target/targetd.yaml there."
+
+
+@dataclass(eq=False)
+class RemoteCommandMissingError(UserError):
+    """The backup host does not have tcmu-restore, or one that is too old."""
+
+    host: str
+    reason: str
+    template = "The backup host {host} cannot run tcmu-restore snapshot-create: {reason}. Nothing was changed; install this package there, too."
+
+
+@dataclass(eq=False)
+class OldSnapshotError(UserError):
+    """A snapshot of that name is there, and nothing here says that it is ours."""
+
+    host: str
+    snapshot: str
+    remove: str
+    template = "The backup host {host} has a snapshot {snapshot} already, older than this restore; nothing was changed. If nobody needs it, remove it there with: {remove}"
+
+
+@dataclass(eq=False)
+class UnfinishedRestoreError(UserError):
+    """A restore of this volume was begun with other settings, or is running now."""
+
+    volume: str
+    reason: str
+    template = "A restore of {volume!r} is not finished: {reason}. Nothing was changed. Go on with: tcmu-restore restore-from {volume}, or remove it with: tcmu-restore restore-from {volume} --abort"
+
+
+@dataclass(eq=False)
+class RestoreRecordError(UserError):
+    """The file that says how far a restore is cannot be read or written."""
+
+    path: str
+    reason: str
+    template = "The restore's record {path} cannot be used: {reason}. Nothing was changed; if it is damaged, look with snapshot-list on the backup host for what is left there, then delete the file."
+
+
 # --- our own state ------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 
 from ..errors import RestoreError
+from ..options import STATE_DIR
 from . import lio
 from .client import SLOW_SECONDS, ServiceClient
 from .errors import NoRtslibError
@@ -32,6 +34,7 @@ class CliContext:
     """The outside world of one run; tests put their own clock and LIO in."""
 
     bus_address: str | None = None
+    state_dir: Path = STATE_DIR
     sleep: Callable[[float], None] = time.sleep
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
     make_snapshot_host: Callable[[], Host] = _this_host

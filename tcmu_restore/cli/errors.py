@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import RestoreError
+from ..errors import RestoreError, UserError
 
 
 @dataclass(eq=False)
@@ -85,6 +85,14 @@ class NotConfirmedError(RestoreError):
 
     verb: str
     template = "{verb} was not confirmed; nothing was changed. In a script, add: --yes"
+
+
+@dataclass(eq=False)
+class NoBackupHostError(UserError):
+    """There is no restore to go on with, and no host was named to begin one."""
+
+    volume: str
+    template = "There is no unfinished restore of {volume!r} to go on with; nothing was changed. Begin one with: tcmu-restore restore-from {volume} BACKUP_HOST"
 
 
 @dataclass(eq=False)

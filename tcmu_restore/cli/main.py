@@ -23,6 +23,7 @@ from .metrics import metrics
 from .protect import protect
 from .reload import reload
 from .resize import resize
+from .restore_from import restore_from
 from .resync import resync
 from .snapshot import CREDENTIALS_OPTION, attach_snapshot, detach_snapshot, prepare_snapshot
 from .snapshot_export import snapshot_export
@@ -126,6 +127,7 @@ for _verb in (
     snapshot_list,
     snapshot_delete,
     snapshot_export,
+    restore_from,
     merge,
     resync,
     verify,

@@ -35,42 +35,6 @@ def parse_size(text: str) -> int:
     return size
 
 
-def parse_extent(text: str) -> tuple[int, int]:
-    """Return the offset and the length in bytes that *text*, OFFSET:LENGTH, names.
-
-    Raises:
-        ValueError: It is not an extent; the text says what one looks like.
-    """
-    offset, colon, length = text.partition(":")
-    if not colon:
-        raise ValueError(f"{text!r} is not an extent; write OFFSET:LENGTH, for example 1G:64M")
-    return parse_size(offset), parse_size(length)
-
-
-def extents_option(text: str) -> Callable[[_Command], _Command]:
-    """Return the repeatable command line option ``--extent``; *text* is its help.
-
-    The verb's argument is ``extents``: a list of pairs in bytes, or None if there is none.
-    """
-    return click.option(
-        "--extent",
-        "extents",
-        multiple=True,
-        metavar="OFFSET:LENGTH",
-        callback=_parse_extents,
-        help=text,
-    )
-
-
-def _parse_extents(
-    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
-) -> list[tuple[int, int]] | None:
-    try:
-        return [parse_extent(text) for text in texts] or None
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", ctx, param) from error
-
-
 def size_option(name: str, text: str) -> Callable[[_Command], _Command]:
     """Return a command line option that takes a size; *text* is its help."""
     return click.option(name, metavar="BYTES", callback=_parse_option, help=text)

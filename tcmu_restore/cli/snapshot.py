@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .context import CliContext
-from .size import extents_option
+from .extent import extent_option
 
 CREDENTIALS_OPTION = click.option(
     "--credentials",
@@ -33,14 +33,14 @@ def prepare_snapshot(cli: CliContext, name: str) -> None:
 @click.argument("name")
 @click.argument("snapshot")
 @CREDENTIALS_OPTION
-@extents_option("All that SNAPSHOT covers: 0:1G, 4M:64k. Repeatable. Without it: everything.")
+@extent_option("All that SNAPSHOT covers: 0:1G, 4M:64k. Repeatable. Without it: everything.")
 @click.pass_obj
 def attach_snapshot(
     cli: CliContext,
     name: str,
     snapshot: str,
     credentials: str | None,
-    extents: list[tuple[int, int]] | None,
+    extents: tuple[tuple[int, int], ...],
 ) -> None:
     """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
 
@@ -52,7 +52,7 @@ def attach_snapshot(
     """
     if "://" not in snapshot and Path(snapshot).is_dir():  # the service is elsewhere
         snapshot = str(Path(snapshot).absolute())
-    cli.client.attach_snapshot(name, snapshot, credentials=credentials, extents=extents)
+    cli.client.attach_snapshot(name, snapshot, credentials=credentials, extents=extents or None)
     click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
 
 

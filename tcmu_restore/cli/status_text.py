@@ -12,6 +12,7 @@ from typing import Final
 from ..service.registry_seam import (
     Event,
     MergeStatus,
+    RestoreFromStatus,
     ResyncStatus,
     SnapshotStatus,
     Traffic,
@@ -192,9 +193,23 @@ def status_lines(status: VolumeStatus, *, replace_command: str | None = None) ->
     return [f"{label:>8}  {text}" for label, text in rows] + ["", *steps]
 
 
+def _restore_text(restore: RestoreFromStatus) -> str:
+    """Return how far a restore-from is, and what to type."""
+    commands = f"go on: {restore['go_on']}; remove: {restore['remove']}"
+    if restore["error"]:
+        return f"{restore['error']} ({commands})"
+    what = f"snapshot {restore['snapshot']} of {restore['origin']} on {restore['host']}"
+    moment = datetime.fromisoformat(restore["began"]).astimezone()
+    step = f"next step {restore['step']}, begun {moment:%Y-%m-%d %H:%M}"
+    return f"{what}, {step}; if it does not run, {commands}"
+
+
 def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
     """Return rows that are there only when there is something to say."""
     rows = []
+    restore = status.get("restore_from")
+    if restore is not None:
+        rows.append(("restore", _restore_text(restore)))
     extents = status.get("outdated_extents", [])
     if extents:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]

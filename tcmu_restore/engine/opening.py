@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from ..options import IscsiOptions
 from ..sources.base import BlockStore, SourceGeometry
 from ..sources.credentials import load_credentials
 from ..sources.file import FileStore
+from ..sources.initiator import initiator_name
 from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
 from .definition import Definition, PeerDefinition, load_definition
@@ -38,20 +37,6 @@ from .state_db import StateDb, StoredState
 from .volume_engine import Parts, VolumeEngine
 
 log = logging.getLogger(__name__)
-
-INITIATOR_FILE = Path("/etc/iscsi/initiatorname.iscsi")
-
-
-def initiator_name() -> str:
-    """Return this host's IQN as open-iscsi has it, or one made of the host's name."""
-    try:
-        for line in INITIATOR_FILE.read_text(encoding="ascii").splitlines():
-            if line.startswith("InitiatorName="):
-                return line.partition("=")[2].strip()
-    except (OSError, ValueError):
-        pass
-    host = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()) or "localhost"
-    return f"iqn.2026-11.org.tcmu-restore:{host}"
 
 
 def connect_peer(  # noqa: PLR0913 - keyword-only settings

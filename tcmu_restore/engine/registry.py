@@ -17,12 +17,14 @@ from ..errors import (
     SnapshotIsBackupError,
     StateCorruptError,
     StateNewerError,
+    UnfinishedRestoreError,
     VolumeExistsError,
     VolumeInUseError,
     VolumeNotOpenError,
     WrongStateError,
 )
 from ..options import DEFINITION_DIR, STATE_DIR, VolumeOptions
+from ..remote.record import describe_record, record_path
 from ..sources.absent_source import AbsentSource
 from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
@@ -150,6 +152,8 @@ class VolumeRegistry:
         self.check(name)
         if name in self._open:
             raise VolumeInUseError(name)
+        if record_path(self.state_dir, name).exists():
+            raise UnfinishedRestoreError(name, "its snapshot may still be on the backup host")
         definition_path(self.definition_dir, name).unlink()
         for suffix in ("", *BESIDE):
             with suppress(FileNotFoundError):
@@ -203,11 +207,12 @@ class VolumeRegistry:
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the status document of *name*; of a volume that is not open only its state."""
+        restore = {"restore_from": describe_record(self.state_dir, name)}
         if name in self._open:
-            return describe(self._open[name])
+            return describe(self._open[name]) | restore
         self.check(name)
         path = self.state_dir / f"{name}.db"
-        document: dict[str, Any] = {"volume": name, "state": "closed"}
+        document: dict[str, Any] = {"volume": name, "state": "closed"} | restore
         try:
             facts, is_restored = retirement.peek(path)
         except (StateCorruptError, StateNewerError) as error:

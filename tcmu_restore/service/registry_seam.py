@@ -181,6 +181,22 @@ class LioStatus(TypedDict):
     saved_in: str
 
 
+class RestoreFromStatus(TypedDict):
+    """A restore-from that is running or was interrupted, and the commands for it.
+
+    *error* is empty, or says why its record cannot be read; then there is nothing else.
+    """
+
+    error: str
+    go_on: str
+    remove: str
+    host: NotRequired[str]
+    origin: NotRequired[str]
+    snapshot: NotRequired[str]
+    step: NotRequired[Literal["create", "attach", "merge", "detach", "delete"]]
+    began: NotRequired[str]
+
+
 class VolumeStatus(TypedDict):
     """One volume. Sizes are bytes; *advice* is one sentence that says what to do next.
 
@@ -218,6 +234,7 @@ class VolumeStatus(TypedDict):
     restored: NotRequired[bool]
     events: NotRequired[list[Event]]
     shipped: NotRequired[list[ShippedSnapshot]]
+    restore_from: NotRequired[RestoreFromStatus | None]
 
 
 class MapSummary(TypedDict):

@@ -14,7 +14,7 @@ mkdir -p "$root/etc/rtslib-fb-target/backup"
 
 # Roles switch these on: see provision-*.sh.
 for unit in rtslib-fb-targetctl.service tcmu-runner.service open-iscsi.service iscsid.socket \
-  iscsid.service nftables.service e2scrub_reap.service iperf3.service; do
+  iscsid.service nftables.service e2scrub_reap.service iperf3.service ssh.service; do
   chroot "$root" systemctl disable "$unit" >/dev/null 2>&1 || true
 done
 chroot "$root" systemctl enable lab-agent.service lab-network.service >/dev/null 2>&1

@@ -1,0 +1,154 @@
+"""One command from the primary, over a real SSH: killed, gone on with, refused, and removed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vagrant.errors import GuestScriptError
+from vagrant.lab import Lab
+from vagrant.scene import BULK_BACKUP, THIN_BACKUP
+
+from .failures.load import Load
+from .failures.stage import MIB, Stage, staged
+
+pytestmark = pytest.mark.lab
+
+NAME = "oneway"
+KEY, KNOWN = "/root/restore-key", "/root/restore-known-hosts"
+SLOW_BITS_PER_SECOND = 8_000_000
+"""Of the bulk link: 32 MiB take half a minute, time to be killed in."""
+
+COMMAND = (
+    f"tcmu-restore restore-from {NAME} {THIN_BACKUP} --key {KEY} --known-hosts {KNOWN} "
+    f"--portal {BULK_BACKUP}"
+)
+
+
+@pytest.fixture(scope="module")
+def stage(lab: Lab) -> Iterator[Stage]:
+    """A volume whose primary knows the backup machine's host key, and may log in there."""
+    lab.primary.run(f"rm -f {KEY}*; ssh-keygen -q -t ed25519 -N '' -f {KEY}")
+    public = lab.primary.run(f"cat {KEY}.pub").strip()
+    host_key = lab.backup.run(
+        "rm -f /run/nologin; systemctl enable --quiet --now ssh\n"
+        f"mkdir -p -m 700 /root/.ssh; echo '{public}' >>/root/.ssh/authorized_keys\n"
+        "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"
+    ).strip()
+    lab.primary.run(f"echo '{THIN_BACKUP} {host_key}' >{KNOWN}")
+    with staged(lab, NAME) as made:
+        yield made
+
+
+def start_and_kill(stage: Stage) -> None:
+    """Begin over a slow bulk link, and kill the command in mid-merge."""
+    lab = stage.lab
+    lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
+    job = lab.primary.start_script(f"echo $$ >/run/restore.pid; exec {COMMAND}")
+    merged = stage.status()["counters"]["regions_merged"]
+    stage.wait_until("merging", lambda s: s["counters"]["regions_merged"] > merged)
+    lab.primary.run("kill -9 $(cat /run/restore.pid)")
+    with pytest.raises(GuestScriptError):
+        job.wait()
+
+
+def left_on_backup(lab: Lab) -> dict[str, Any]:
+    """Return every trace that a snapshot could leave."""
+    script = """tcmu-restore snapshot-list --json
+lvs --noheadings -o lv_name backup | tr -d ' ' | sort | tr '\\n' ' '; echo
+ls /sys/kernel/config/target/iscsi | grep iqn | tr '\\n' ' '; echo
+ls -d /sys/kernel/config/target/core/*/* | grep -v alua | tr '\\n' ' '; echo
+cat /etc/rtslib-fb-target/saveconfig.json | grep -c snapshot || true"""
+    listed, volumes, targets, objects, saved = lab.backup.run(script).split("\n")[:5]
+    return {
+        "snapshots": json.loads(listed)["snapshots"],
+        "traces": [word for word in f"{volumes} {targets} {objects}".split() if "restore" in word],
+        "saved": int(saved),
+    }
+
+
+NOTHING = {"snapshots": [], "traces": [], "saved": 0}
+
+
+def test_killed_in_mid_merge_the_same_command_goes_on(stage: Stage) -> None:
+    lab = stage.lab
+    load = Load(stage)
+    assert left_on_backup(lab) == NOTHING
+    began = time.monotonic()
+    start_and_kill(stage)
+    load.go_on()
+    found = stage.status()
+    assert found["restore_from"]["step"] == "merge"
+    assert found["restore_from"]["origin"] == f"block/{NAME}"
+    assert found["merge"]["state"] in ("running", "done")  # it needs nobody
+    shown = lab.primary.run(f"tcmu-restore status {NAME}")
+    assert f"tcmu-restore restore-from {NAME} --abort" in " ".join(shown.split())
+    assert [each["snapshot"] for each in left_on_backup(lab)["snapshots"]] == [f"restore-{NAME}"]
+    with pytest.raises(GuestScriptError, match="not finished"):
+        lab.primary.run(f"{COMMAND} --provider lvm")  # another one than was begun
+
+    lab.backup.netem("bulk")
+    said = lab.primary.run(f"tcmu-restore restore-from {NAME}", timeout_seconds=300)
+    print(f"restore-from, killed and gone on with: {time.monotonic() - began:.1f} s\n{said}")
+    found = stage.status()
+    assert found["restore_from"] is None
+    assert found["snapshot"] is None
+    assert left_on_backup(lab) == NOTHING
+    assert found["regions"]["lost"] == found["regions"]["outdated"] == 0
+    load.stop()
+    load.check()
+    stage.check_file_system()
+    stage.check_equal()
+
+
+def test_backup_reboots_in_mid_merge_and_abort_removes_everything(stage: Stage) -> None:
+    lab = stage.lab
+    lab.primary.run(f"tcmu-restore declare-lost {NAME} --yes")
+    start_and_kill(stage)
+    lab.backup.reboot()
+    lab.primary.run(f"tcmu-restore restore-from {NAME} --abort", timeout_seconds=300)
+    found = stage.status()
+    assert found["restore_from"] is None
+    assert found["snapshot"] is None
+    assert found["merge"]["state"] == "idle"
+    assert left_on_backup(lab) == NOTHING
+
+
+BAD_INPUT = {
+    "unknown host key": (f"--known-hosts /dev/null --key {KEY}", 2, "host key"),
+    "wrong key": (f"--known-hosts {KNOWN} --key /root/other", 2, "authorized_keys"),
+    "no such origin": (f"--known-hosts {KNOWN} --key {KEY} --origin block/other", 4, "other"),
+    "no such portal": (f"--known-hosts {KNOWN} --key {KEY} --portal 10.77.9.9", 4, "10.77.9.9"),
+    "nobody there": (f"--known-hosts {KNOWN} --key {KEY} --port 9", 4, "cannot be reached"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_sentence_and_changes_nothing(stage: Stage, case: str) -> None:
+    options, status, words = BAD_INPUT[case]
+    lab = stage.lab
+    lab.primary.run("[ -e /root/other ] || ssh-keygen -q -t ed25519 -N '' -f /root/other")
+    command = f"tcmu-restore restore-from {NAME} {THIN_BACKUP} {options}"
+    script = f"code=0; {command} >/run/out 2>/run/err || code=$?; echo $code; cat /run/err"
+    code, _, said = lab.primary.run(script, timeout_seconds=120).partition("\n")
+    assert (int(code), words in said) == (status, True), said
+    assert len(said.strip().splitlines()) == 1, said
+    assert stage.status()["restore_from"] is None
+    assert left_on_backup(lab) == NOTHING
+
+
+def test_only_the_selected_part_is_merged(stage: Stage) -> None:
+    """What is outside comes from the live backup only when it is read."""
+    lab = stage.lab
+    lab.backup.netem("bulk")
+    lab.primary.run(f"tcmu-restore declare-lost {NAME} --yes")
+    before = stage.status()["regions"]["current"]
+    lab.primary.run(f"{COMMAND} --extent 4M:8M", timeout_seconds=300)
+    found = stage.status()
+    assert found["regions"]["current"] - before == 8 * MIB // 4096
+    assert found["state"] == "restoring"
+    assert left_on_backup(lab) == NOTHING
