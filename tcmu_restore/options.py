@@ -23,6 +23,8 @@ VOLUME_NAME: Final = re.compile(f"[A-Za-z0-9_-]{{1,{VOLUME_NAME_LENGTH_MAX}}}")
 DBUS_NAME: Final = "org.tcmu_restore.Service1"
 DBUS_PATH: Final = "/org/tcmu_restore"
 DBUS_MANAGER: Final = "org.tcmu_restore.Manager1"
+DBUS_GROUP: Final = "tcmu-restore"
+"""Where this group exists, its members may call the service as root may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from ..errors import (
     VolumeNotOpenError,
     WrongStateError,
 )
-from ..options import DEFINITION_DIR, STATE_DIR, VolumeOptions
+from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
 from ..sources.absent_source import AbsentSource
 from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
@@ -105,7 +105,8 @@ class VolumeRegistry:
 
     def list_volumes(self) -> list[str]:
         """Return the names of all defined volumes, sorted."""
-        return sorted(path.stem for path in self.definition_dir.glob("*.toml"))
+        names = (path.stem for path in self.definition_dir.glob("*.toml"))
+        return sorted(name for name in names if VOLUME_NAME.fullmatch(name))
 
     async def create_volume(
         self,
