@@ -17,6 +17,7 @@ from ..errors import (
     SnapshotIsBackupError,
     StateCorruptError,
     StateNewerError,
+    StateWriteError,
     VolumeExistsError,
     VolumeInUseError,
     VolumeNotOpenError,
@@ -38,6 +39,7 @@ from .definition import (
     check_name,
     definition_path,
     load_definition,
+    make_private,
     parse_mirror,
     save_definition,
 )
@@ -134,9 +136,12 @@ class VolumeRegistry:
         check_unused(primary)
         found = await probe_backup(peer)
         facts = first_facts(found, await probe_primary(primary, found), VolumeOptions())
+        try:
+            make_private(self.state_dir)
+        except OSError as error:
+            raise StateWriteError(str(state_path), str(error)) from error
         save_definition(self.definition_dir, name, Definition(primary, peer, policy))
         try:
-            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             StateDb.create(state_path, facts)
         except RestoreError:
             definition_path(self.definition_dir, name).unlink()
