@@ -6,13 +6,16 @@ language with one table each: ``handler.scsi_status`` (SCSI), ``service.errors``
 (D-Bus) and ``cli.exit_status``; a test walks every leaf and fails if a table
 lacks it.
 
-A message may hold a path, a size or an IQN, never a secret.
+A message may hold a path, a size or an IQN, never a secret. What a peer or a disk said may be in it,
+so nothing in it can be obeyed by a terminal.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
+
+from .text import printable
 
 
 @dataclass(eq=False)
@@ -23,7 +26,7 @@ class RestoreError(Exception):
     retryable: ClassVar[bool] = False
 
     def __str__(self) -> str:
-        return self.template.format_map(vars(self))
+        return printable(self.template.format_map(vars(self)))
 
 
 # --- what the admin typed or configured ---------------------------------------------------

@@ -23,6 +23,8 @@ VOLUME_NAME: Final = re.compile(f"[A-Za-z0-9_-]{{1,{VOLUME_NAME_LENGTH_MAX}}}")
 DBUS_NAME: Final = "org.tcmu_restore.Service1"
 DBUS_PATH: Final = "/org/tcmu_restore"
 DBUS_MANAGER: Final = "org.tcmu_restore.Manager1"
+DBUS_GROUP: Final = "tcmu-restore"
+"""Where this group exists, its members may call the service as root may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,27 @@ class VolumeOptions:
 
     fetch_ahead_max: int = 1 * MiB
     """The longest extension of one on-demand fetch when a host reads lost regions in sequence."""
+
+
+_MEMORY_MAX: Final = 64 * GiB
+_SECONDS_MAX: Final = 24 * 60 * 60
+
+OPTION_LIMITS: Final = {
+    "region_size": 16 * MiB,  # a partial write fetches a whole one
+    "zone_size": 1 * GiB,
+    "hold_seconds": _SECONDS_MAX,
+    "lost_read_deadline_seconds": _SECONDS_MAX,
+    "commit_interval_seconds": _SECONDS_MAX,
+    "merge_step": 64 * MiB,  # a step is in memory as a whole, and several are
+    "merge_depth": 256,
+    "populate_backlog": _MEMORY_MAX,
+    "mirror_backlog": _MEMORY_MAX,
+    "armed_zones_max": 1 << 20,
+    "background_rate_min": 1 << 50,
+    "background_rate_max": 1 << 50,
+    "fetch_ahead_max": 64 * MiB,
+}
+"""The most that a definition may ask for: beyond it there is a slip, not a wish."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from ..service import bus as message_bus
 from ..service.contract import ACCESS_DENIED, METHODS
 from ..service.registry_seam import MapSummary, VolumeStatus
+from ..text import printable, printable_all
 from .errors import ReplyError
 
 TIMEOUT_SECONDS: Final = 60.0
@@ -80,15 +81,15 @@ class ServiceClient:
 
     def list_volumes(self) -> list[str]:
         """Return the names of all volumes."""
-        return cast(list[str], self._call("ListVolumes"))
+        return cast(list[str], printable_all(self._call("ListVolumes")))
 
     def status(self, name: str) -> VolumeStatus:
         """Return one volume's status."""
-        return cast(VolumeStatus, json.loads(self._call("Status", name)))
+        return cast(VolumeStatus, printable_all(json.loads(self._call("Status", name))))
 
     def map(self, name: str, cells: int) -> MapSummary:
         """Return how many regions of each kind each of at most *cells* parts of a volume has."""
-        return cast(MapSummary, json.loads(self._call("Map", name, cells)))
+        return cast(MapSummary, printable_all(json.loads(self._call("Map", name, cells))))
 
     def attach_snapshot(
         self,
@@ -135,7 +136,7 @@ class ServiceClient:
 
     def rebuild_state(self, name: str) -> str:
         """Make the state file anew; return what was salvaged and what it costs."""
-        return cast(str, self._call("RebuildState", name))
+        return printable(cast(str, self._call("RebuildState", name)))
 
     def resize(self, name: str) -> int:
         """Let a volume grow to its backup's size; return its size in bytes."""

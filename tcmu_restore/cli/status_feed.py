@@ -17,6 +17,7 @@ from ..errors import ServiceUnavailableError
 from ..options import DBUS_NAME, DBUS_PATH
 from ..service import bus as message_bus
 from ..service.registry_seam import VolumeStatus
+from ..text import printable_all
 from .client import call
 from .errors import ReplyError
 from .status_reading import closed_status
@@ -58,7 +59,7 @@ class StatusFeed:
             raise
         except ReplyError as error:
             return closed_status(self.name, error)
-        return cast(VolumeStatus, json.loads(text))
+        return cast(VolumeStatus, printable_all(json.loads(text)))
 
     async def wait(self, seconds: float) -> None:
         """Return after *seconds*, or sooner when the service has told a change."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,11 @@ from ..errors import (
     UnknownVolumeError,
     VolumeExistsError,
 )
-from ..options import VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
+from ..options import OPTION_LIMITS, VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
+from ..sources.private_file import parse_toml, read_private
+
+FILE_LENGTH_MAX = 64 * 1024
+"""Bytes; a definition with every setting has a few hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,7 @@ def load_definition(directory: Path, name: str) -> Definition:
     """
     path = definition_path(directory, name)
     try:
-        if path.stat().st_mode & 0o077:
-            raise BadDefinitionError(str(path), "others than its owner may read it; use mode 0600")
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(read_private(path, FILE_LENGTH_MAX))
     except FileNotFoundError:
         raise UnknownVolumeError(name) from None
     except (OSError, ValueError) as error:
@@ -134,8 +135,10 @@ def _parse_options(raw: dict[str, Any]) -> VolumeOptions:
     for name, value in raw.items():
         if name not in known:
             raise ValueError(f"unknown setting in [options]: {name}")
-        if isinstance(value, bool) or not isinstance(value, (int, known[name])) or value <= 0:
-            raise ValueError(f"{name!r} must be a positive {known[name].__name__}")
+        is_number = isinstance(value, (int, known[name])) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= OPTION_LIMITS[name]:  # nan is neither
+            kind, most = known[name].__name__, OPTION_LIMITS[name]
+            raise ValueError(f"{name!r} must be a positive {kind}, at most {most}")
     options = replace(defaults, **raw)
     for name in ("region_size", "zone_size"):
         size = getattr(options, name)
@@ -165,7 +168,7 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
     if definition.backup.header_digest:
         lines.append("header_digest = true")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         _write_whole(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise BadDefinitionError(str(path), str(error)) from error
@@ -218,10 +221,18 @@ def _quote(text: str) -> str:
     return json.dumps(text)  # a TOML basic string has JSON's escapes
 
 
+def make_private(directory: Path) -> None:
+    """Make *directory* if it is missing, and let only its owner in. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
 def _write_whole(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)  # also one that was left behind with another mode
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import RestoreError
+from ..text import printable
 
 if TYPE_CHECKING:
     from .volume_engine import VolumeEngine
@@ -51,6 +52,7 @@ class EventLog:
 
     def add(self, word: str, sentence: str) -> None:
         """Keep an event that happens now."""
+        sentence = printable(sentence)
         event = Event(self._wall_clock().isoformat(timespec="seconds"), word, sentence)
         for index in range(max(0, len(self._events) - REPEAT_SPAN), len(self._events)):
             known = self._events[index]

@@ -17,13 +17,14 @@ from ..errors import (
     SnapshotIsBackupError,
     StateCorruptError,
     StateNewerError,
+    StateWriteError,
     UnfinishedRestoreError,
     VolumeExistsError,
     VolumeInUseError,
     VolumeNotOpenError,
     WrongStateError,
 )
-from ..options import DEFINITION_DIR, STATE_DIR, VolumeOptions
+from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
 from ..remote.record import describe_record, record_path
 from ..sources.absent_source import AbsentSource
 from ..sources.base import BlockSource, SourceGeometry
@@ -40,6 +41,7 @@ from .definition import (
     check_name,
     definition_path,
     load_definition,
+    make_private,
     parse_mirror,
     save_definition,
 )
@@ -109,7 +111,8 @@ class VolumeRegistry:
 
     def list_volumes(self) -> list[str]:
         """Return the names of all defined volumes, sorted."""
-        return sorted(path.stem for path in self.definition_dir.glob("*.toml"))
+        names = (path.stem for path in self.definition_dir.glob("*.toml"))
+        return sorted(name for name in names if VOLUME_NAME.fullmatch(name))
 
     async def create_volume(
         self,
@@ -137,9 +140,12 @@ class VolumeRegistry:
         check_unused(primary)
         found = await probe_backup(peer)
         facts = first_facts(found, await probe_primary(primary, found), VolumeOptions())
+        try:
+            make_private(self.state_dir)
+        except OSError as error:
+            raise StateWriteError(str(state_path), str(error)) from error
         save_definition(self.definition_dir, name, Definition(primary, peer, policy))
         try:
-            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             StateDb.create(state_path, facts)
         except RestoreError:
             definition_path(self.definition_dir, name).unlink()

@@ -6,6 +6,7 @@ interrupts every LUN that it serves, so the admin is told to.
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 import shutil
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..options import DEFINITION_DIR, INSTALLED_HANDLER_NAME, STATE_DIR
+from ..options import DBUS_GROUP, DEFINITION_DIR, INSTALLED_HANDLER_NAME, STATE_DIR
 from .build_handler import HERE, HandlerInstallError, build_handler
 
 SYSTEMD: Final = Path("/etc/systemd/system")
 POLICY_NAME: Final = "tcmu-restore.conf"
+GROUP_POLICY_NAME: Final = "tcmu-restore-group.conf"
 DROP_IN_NAME: Final = "tcmu-restore.conf"
 DROP_INS: Final = {
     "rtslib-fb-targetctl.service.d": "systemd_targetctl.conf",
@@ -54,6 +56,8 @@ class Places:
     def files(self) -> dict[Path, Path]:
         """What is copied: target to source."""
         copied = {self.dbus / POLICY_NAME: HERE / "dbus_policy.conf"}
+        if _has_group():
+            copied[self.dbus / GROUP_POLICY_NAME] = HERE / "dbus_policy_group.conf"
         for folder, source in DROP_INS.items():
             copied[self.systemd / folder / DROP_IN_NAME] = HERE / source
         return copied
@@ -142,7 +146,7 @@ def uninstall_handler(places: Places | None = None) -> list[str]:
     places = places or find_places()
     done: list[str] = []
     try:
-        for target in (places.plugin, *places.files):
+        for target in (places.plugin, *places.files, places.dbus / GROUP_POLICY_NAME):
             if target.exists():
                 target.unlink()
                 done.append(f"Removed {target}.")
@@ -163,6 +167,14 @@ def _tell_systemd(places: Places) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return [_RELOAD_AND_RESTART]
     return ["Told systemd to read its units again.", _RESTART]
+
+
+def _has_group() -> bool:
+    try:
+        grp.getgrnam(DBUS_GROUP)
+    except KeyError:
+        return False
+    return True
 
 
 def _make_private(folder: Path) -> list[str]:

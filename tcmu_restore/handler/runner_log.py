@@ -7,8 +7,11 @@ import textwrap
 from collections.abc import Callable
 from typing import Final
 
+from ..text import printable
+
 _SYSLOG: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG: Final = 7
+_PLAIN: Final = logging.Formatter()
 
 LINE_BYTES_MAX: Final = 200
 """Below libtcmu's LOG_MSG_LEN by its prefix (function and line) and a margin."""
@@ -22,15 +25,20 @@ class RunnerLog(logging.Handler):
         self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; a traceback goes line by line."""
+        """Write one record; a traceback goes line by line.
+
+        A line break in the message itself, which may be a peer's text, begins no line of the log.
+        """
         try:
-            lines = self.format(record).splitlines()
+            lines = [record.getMessage()]
+            if record.exc_info:
+                lines += _PLAIN.formatException(record.exc_info).split("\n")
         except Exception:  # noqa: BLE001  # a bad log call must not hurt its caller
             self.handleError(record)
             return
         level = next((level for floor, level in _SYSLOG if record.levelno >= floor), _DEBUG)
         for line in lines:
-            for piece in _pieces(line):
+            for piece in _pieces(printable(line)):
                 self._write(level, piece)
 
 

@@ -1,24 +1,33 @@
 """The service on the bus: it takes calls, checks who calls, answers, and tells what changed.
 
 It runs on the handler's own asyncio loop and never blocks it; every call is one task. The policy
-file lets only root send to the service; the caller's uid is asked of the bus as well, because a
-bus without that file lets everybody through.
+file lets only root, and a named group where there is one, send to the service and hear it; who the
+caller is is asked of the bus as well, because a bus without that file lets everybody through.
 """
 
 from __future__ import annotations
 
 import asyncio
+import grp
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from dbus_fast import DBusError, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
+from dbus_fast import (
+    DBusError,
+    Message,
+    MessageFlag,
+    MessageType,
+    NameFlag,
+    RequestNameReply,
+    Variant,
+)
 from dbus_fast.aio import MessageBus
 
 from ..errors import RestoreError, ServiceUnavailableError, UnknownVolumeError
-from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
+from ..options import DBUS_GROUP, DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from . import bus as message_bus
 from . import contract
 from .errors import encode_error
@@ -49,6 +58,7 @@ async def serve(
     bus_address: str | None = None,
     *,
     allowed_uids: Collection[int] = ROOT_ONLY,
+    allowed_group: str = DBUS_GROUP,
 ) -> Server:
     """Offer *registry* on the bus and return the running service.
 
@@ -56,12 +66,13 @@ async def serve(
         registry: The volumes; its ``on_change`` becomes the signals.
         bus_address: Another bus than the system bus, for tests.
         allowed_uids: Who may call.
+        allowed_group: Whose members may call too, if there is such a group now.
 
     Raises:
         ServiceUnavailableError: No bus, or another process owns the name. Retrying may help.
     """
     bus = await message_bus.connect(bus_address)
-    server = Server(bus, registry, allowed_uids)
+    server = Server(bus, registry, allowed_uids, _group_ids(allowed_group))
     bus.add_message_handler(server.handle_message)
     reply = await bus.request_name(DBUS_NAME, NameFlag.DO_NOT_QUEUE)
     if reply is not RequestNameReply.PRIMARY_OWNER:
@@ -71,16 +82,30 @@ async def serve(
     return server
 
 
+def _group_ids(name: str) -> frozenset[int]:
+    try:
+        return frozenset((grp.getgrnam(name).gr_gid,))
+    except KeyError:
+        return frozenset()
+
+
 class Server:
     """A service on the bus. Made by :func:`serve`; used on the loop's thread only."""
 
-    def __init__(self, bus: MessageBus, registry: Registry, allowed_uids: Collection[int]) -> None:
+    def __init__(
+        self,
+        bus: MessageBus,
+        registry: Registry,
+        allowed_uids: Collection[int],
+        allowed_gids: Collection[int] = (),
+    ) -> None:
         self._bus = bus
         self._registry = registry
         self._manager = Manager(registry)
         self._volumes = VolumeObjects(registry)
         self._states: dict[str, str] = {}
         self._allowed_uids = frozenset(allowed_uids)
+        self._allowed_gids = frozenset(allowed_gids)
         self._calls: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -187,7 +212,9 @@ class Server:
         try:
             if not await self._is_allowed(message.sender or ""):
                 return Message.new_error(
-                    message, contract.ACCESS_DENIED, "Only root may use tcmu-restore."
+                    message,
+                    contract.ACCESS_DENIED,
+                    f"Only root, or the group {DBUS_GROUP}, may use tcmu-restore.",
                 )
             return Message.new_method_return(message, call.signature, await call.run())
         except DBusError as error:  # the caller misuses the protocol
@@ -197,19 +224,24 @@ class Server:
             return Message.new_error(message, *encode_error(error))
 
     async def _is_allowed(self, sender: str) -> bool:
+        """Ask the bus who *sender* is; a bus that does not tell groups lets no group in."""
         reply = await self._bus.call(
             Message(
                 destination="org.freedesktop.DBus",
                 path="/org/freedesktop/DBus",
                 interface="org.freedesktop.DBus",
-                member="GetConnectionUnixUser",
+                member="GetConnectionCredentials",
                 signature="s",
                 body=[sender],
             )
         )
         if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
             return False  # the caller has gone already
-        return reply.body[0] in self._allowed_uids
+        told: dict[str, Variant] = reply.body[0]
+        if "UnixUserID" in told and told["UnixUserID"].value in self._allowed_uids:
+            return True
+        groups = told["UnixGroupIDs"].value if "UnixGroupIDs" in told else ()
+        return not self._allowed_gids.isdisjoint(groups)
 
     @staticmethod
     def _log(member: str | None, name: str, error: Exception) -> None:

@@ -7,13 +7,12 @@ The file holds ``user`` and ``password``, and for mutual CHAP ``target_user`` an
 from __future__ import annotations
 
 import os
-import stat
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ..errors import BadDefinitionError
+from .private_file import parse_toml, read_private
 
 SECRET_LENGTH_MAX: Final = 255
 """Bytes. Source: libiscsi, MAX_STRING_SIZE."""
@@ -43,36 +42,19 @@ def load_credentials(path: str | os.PathLike[str]) -> Credentials:
     """
     path = Path(path)
     try:
-        return _parse(path, _read_private(path))
+        return _parse(path, read_private(path, FILE_LENGTH_MAX))
     except OSError as error:
         raise BadDefinitionError(str(path), error.strerror or str(error)) from error
 
 
-def _read_private(path: Path) -> bytes:
-    """Check and read one descriptor, so that nobody can swap the file in between."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise BadDefinitionError(str(path), "it is not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
-            raise BadDefinitionError(str(path), f"it belongs to user {status.st_uid}, not to root")
-        if status.st_mode & 0o077:
-            mode = stat.S_IMODE(status.st_mode)
-            raise BadDefinitionError(str(path), f"its mode is {mode:04o}; make it 0600")
-        content = file.read(FILE_LENGTH_MAX + 1)
-    if len(content) > FILE_LENGTH_MAX:
-        raise BadDefinitionError(str(path), f"it is longer than {FILE_LENGTH_MAX} bytes")
-    return content
-
-
 def _parse(path: Path, content: bytes) -> Credentials:
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        table = parse_toml(content)
     except ValueError:
         # the original error may quote the line, and the line may hold the secret
         raise BadDefinitionError(str(path), "it is not TOML in UTF-8") from None
-    if unknown := sorted(set(table) - set(_KEYS)):
-        raise BadDefinitionError(str(path), f"it has an unknown key {unknown[0]!r}")
+    if set(table) - set(_KEYS):  # not repeated: it may be a secret in the wrong place
+        raise BadDefinitionError(str(path), "it has an unknown key")
     values = {key: _secret(path, key, table[key]) for key in _KEYS if key in table}
     for key in ("user", "password"):
         if key not in values:

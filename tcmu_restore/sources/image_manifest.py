@@ -195,8 +195,9 @@ def check_header(header: ImageHeader) -> None:
         raise ValueError(f"a size of {header.size} bytes is not possible")
     if header.compression not in COMPRESSIONS:
         raise ValueError("its compression is unknown")
-    if datetime.fromisoformat(header.taken).tzinfo is None:
-        raise ValueError("the time it was taken has no offset from UTC")
+    # any character may separate its parts, says the library
+    if not header.taken.isprintable() or datetime.fromisoformat(header.taken).tzinfo is None:
+        raise ValueError("the time it was taken is no time with an offset from UTC")
 
 
 def _take_text(content: dict[str, Any], name: str) -> str:

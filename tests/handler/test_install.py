@@ -152,3 +152,16 @@ def test_failing_compiler_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def _toolchain() -> build_handler.Toolchain:
     return build_handler.Toolchain(("cc",), (), "libpython3.so", Path("/usr/lib"), True)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_group_may_call_the_service_only_where_there_is_one(
+    places: Places, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    monkeypatch.setattr(install, "_has_group", lambda: exists)
+    install_handler(places, build=fake_build)
+    policy = places.dbus / install.GROUP_POLICY_NAME
+    assert policy.exists() is exists
+    monkeypatch.setattr(install, "_has_group", lambda: False)
+    uninstall_handler(places)
+    assert not policy.exists()

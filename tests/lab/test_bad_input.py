@@ -33,7 +33,7 @@ END"""
 
 EXPORT_IMAGES = """
 import os, pathlib
-from tcmu_restore.cli.main import main
+from tcmu_restore.cli.main import cli
 cases = {{"foreign": (16, "naa.5000c500/serial.other"), "short": (8, "{identity}"),
          "cut": (16, "{identity}")}}
 for name, (size, identity) in cases.items():
@@ -42,7 +42,7 @@ for name, (size, identity) in cases.items():
     source = pathlib.Path("/root/images", name + ".raw")
     source.write_bytes(os.urandom(size << 20))
     arguments = ["snapshot-export", str(source), str(folder), "--backup-identity", identity]
-    main(arguments, standalone_mode=False)
+    cli(arguments, standalone_mode=False)
     source.unlink()
 os.truncate("/root/images/cut/extents.idx", 100)
 """

@@ -60,6 +60,8 @@ class ScriptedTarget:
         self.isids: list[bytes] = []
         self.commands: list[bytes] = []
         self.unanswered: list[tuple[StreamWriter, bytes, bytes, bytes]] = []
+        self.tamper: Callable[[bytearray, bytes], bytes] | None = None
+        """May change each answer's header, and returns its data; called before it is sent."""
         self.seen = asyncio.Event()
         """Set when a command was not answered."""
         self.connections: list[StreamWriter] = []
@@ -192,6 +194,8 @@ class ScriptedTarget:
         pdu[20:24] = ttt.to_bytes(4, "big")
         self._numbers(pdu, header)
         pdu[44:48] = residual.to_bytes(4, "big")
+        if self.tamper is not None and opcode in (0x21, 0x25):
+            data = self.tamper(pdu, data)
         writer.write(bytes(pdu) + data.ljust(-(-len(data) // 4) * 4, b"\0"))
 
     @staticmethod
