@@ -18,6 +18,8 @@ class FakeLibError(Exception):
 
 
 class FakeStorageObject:
+    alua_tpgs: tuple[Any, ...] = ()
+
     def __init__(self, lio: FakeRtslib, plugin: str, name: str, **given: Any) -> None:
         if (plugin, name) in lio.objects:
             raise FakeLibError(f"This StorageObject {name} already exists in configFS")
@@ -38,6 +40,12 @@ class FakeStorageObject:
         if not self._is_configured:
             raise FakeLibError("Cannot read a T10 WWN Unit Serial from an unconfigured object")
         return self._wwn
+
+    def list_parameters(self, writable: Any = None) -> list[str]:
+        del writable
+        return []
+
+    list_attributes = list_parameters
 
     def is_configured(self) -> bool:
         return self._is_configured

@@ -196,10 +196,8 @@ def lose_portals(rig: Rig) -> None:
 
 
 def take_name(rig: Rig) -> None:
-    rig.lvm.run(
-        ["lvcreate", "--snapshot", "--permission", "r", "--name", "restore-s1", "--size", "1b"]
-        + ["vg/classic"]
-    )
+    words = "lvcreate --snapshot --permission r --name restore-s1 --size 1b vg/classic"
+    rig.lvm.run(words.split())
 
 
 def refuse_setup(rig: Rig) -> None:
