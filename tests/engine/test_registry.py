@@ -13,6 +13,7 @@ from tcmu_restore.engine.command import CommandKind
 from tcmu_restore.errors import (
     BlockSizeMismatchError,
     FencedError,
+    IdentityMismatchError,
     LostRegionError,
     PrimaryTooSmallError,
     RestoreError,
@@ -25,7 +26,7 @@ from tcmu_restore.errors import (
     VolumeInUseError,
     WrongStateError,
 )
-from tests.support.tgt import MISSING
+from tests.support.tgt import MISSING, TgtTarget
 
 from .rig import SIZE, Rig, do, merged, read, run
 
@@ -227,5 +228,26 @@ def test_a_snapshot_that_is_another_one_after_a_restart_is_not_used(rig: Rig) ->
         os.replace(shutil.copy(carried, rig.folder / "copy"), carried)
         async with rig.opened() as engine:
             assert engine.snapshot is None  # MRG-2
+
+    run(go)
+
+
+def test_snapshot_that_names_another_lun_as_its_origin_is_refused(rig: Rig) -> None:
+    """What the backup host exports says in its serial number whose snapshot it is (MRG-2)."""
+
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            for origin, is_accepted in (("other", False), ("backup", True)):
+                sockets = rig.folder / origin[0]
+                sockets.mkdir()
+                marked = f"new-snapshot-of-{origin}"
+                with TgtTarget(sockets, rig.folder / "snapshot", identity=marked) as target:
+                    if is_accepted:
+                        await rig.registry.attach_snapshot("v", target.url)
+                        continue
+                    with pytest.raises(IdentityMismatchError, match=r"is serial\.other, but"):
+                        await rig.registry.attach_snapshot("v", target.url)
+                    assert engine.snapshot is None
 
     run(go)
