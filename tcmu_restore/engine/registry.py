@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
 from ..remote.record import describe_record, record_path
+from ..snapshots.identity import is_snapshot_of, origin_of_serial
 from ..sources.absent_source import AbsentSource
 from ..sources.base import BlockSource, SourceGeometry
 from ..sources.file import FileStore, check_unused
@@ -474,6 +475,9 @@ def _check_snapshot(
     if isinstance(source, SnapshotImage) and source.backup_identity != backup:
         what = f"The backup that {name} was exported from"
         raise IdentityMismatchError(what, source.backup_identity, backup)
+    if is_snapshot_of(found.identity, backup) is False:  # the backup host has marked it
+        what = f"The LUN of which {name} is a snapshot"
+        raise IdentityMismatchError(what, f"serial.{origin_of_serial(found.identity)}", backup)
     if found.size != geometry.size:
         raise SizeMismatchError(f"The snapshot {name}", found.size, geometry.size)
     if found.block_size > geometry.block_size:

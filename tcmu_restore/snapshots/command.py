@@ -16,6 +16,10 @@ TIMEOUT_SECONDS: Final = 120.0
 """LVM waits for its own locks; a command that takes longer than this hangs on dead storage."""
 
 
+_CHATTER: Final = ("WARNING:", "Run `")
+_LINES_MAX: Final = 3
+
+
 def run(words: Sequence[str]) -> str:
     """Run a command and return its standard output.
 
@@ -44,6 +48,7 @@ def run(words: Sequence[str]) -> str:
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last thing that was said: LVM's warnings come before its error."""
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else f"it ended with status {done.returncode}"
+    """Return what was said, as one sentence, without LVM's warnings and advice."""
+    lines = [line.strip().rstrip(".") for line in done.stderr.splitlines()]
+    said = [line for line in lines if line and not line.startswith(_CHATTER)]
+    return "; ".join(said[-_LINES_MAX:]) or f"it ended with status {done.returncode}"

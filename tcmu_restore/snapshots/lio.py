@@ -162,7 +162,7 @@ class Lio:
             portals = dict.fromkeys(
                 listening_portal(parse_portal(text), existing) for text in record.portals
             )
-            path = f"/backstores/{plugin}/{record.storage_object}"
+            path = _path(record, plugin)
             planned = plan_group(origin.group, origin.lun, path, portals)
             complaints: list[str] = []
             self._rtslib.TPG.setup(target, planned, complaints.append)
@@ -170,12 +170,18 @@ class Lio:
                 raise SnapshotCommandError("Making the LUN of the snapshot", complaints[0])
             for group in target.tpgs:
                 group.enable = True
-        self._save(path)
+        self.save(record, plugin)
 
     def withdraw(self, record: Record, plugin: str) -> None:
         """Take the LUN, its target and its storage object away, if they are there, and save."""
         self._withdraw(record)
-        self._save(f"/backstores/{plugin}/{record.storage_object}")
+        self.save(record, plugin)
+
+    def save(self, record: Record, plugin: str) -> None:
+        """Save the snapshot's storage object and target, or that they are gone, and nothing else:
+        what LIO could not restore at boot must stay in the saved configuration."""
+        with _refusals("Saving LIO's configuration"):
+            self._rtslib.RTSRoot().save_to_file(so_path=_path(record, plugin))
 
     def strangers(self, known: Collection[str]) -> list[Stranger]:
         """Return the storage objects of snapshots whose serial number is not *known*."""
@@ -226,12 +232,6 @@ class Lio:
             if target.fabric_module.name == "iscsi":
                 yield target
 
-    def _save(self, path: str) -> None:
-        """Save this storage object and its target only: what LIO could not restore at boot must
-        stay in the saved configuration."""
-        with _refusals("Saving LIO's configuration"):
-            self._rtslib.RTSRoot().save_to_file(so_path=path)
-
 
 @contextmanager
 def _refusals(what: str) -> Iterator[None]:
@@ -241,6 +241,10 @@ def _refusals(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # rtslib raises its own classes, of which there are two copies
         raise SnapshotCommandError(what, str(error).rstrip(".")) from error
+
+
+def _path(record: Record, plugin: str) -> str:
+    return f"/backstores/{plugin}/{record.storage_object}"
 
 
 def _has_serial(storage_object: Any) -> bool:

@@ -61,9 +61,9 @@ def listening_portal(wanted: Portal, existing: Collection[Portal]) -> Portal:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    if text.startswith("["):
-        address, _, rest = text.partition("]")
-        return f"{address}]", rest.removeprefix(":") if rest else None
+    if text.startswith("[") and "]" in text:
+        address, _, rest = text[1:].partition("]")
+        return address, rest.removeprefix(":") if rest else None
     if text.count(":") == 1:
         address, _, port = text.partition(":")
         return address, port
@@ -71,4 +71,8 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _number(address: str) -> IPv4Address | IPv6Address:
-    return ip_address(address.removeprefix("[").removesuffix("]"))
+    if "%" in address:
+        raise ValueError("an address with a zone means something else on another host")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    return ip_address(address)

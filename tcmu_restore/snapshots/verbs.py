@@ -104,7 +104,11 @@ def _finish(host: Host, record: Record) -> Record:
     fault = provider.find_fault(record.device)
     if fault is not None:
         raise SnapshotBrokenError(record.snapshot, fault)
-    if not host.lio.is_exported(record):
+    if host.lio.is_exported(record):
+        host.lio.save(
+            record, provider.plugin
+        )  # the last step, which may be the one that is missing
+    else:
         group = host.lio.origin_group(record.origin, parse_portal(record.portals[0]))
         provider.activate(record.device)
         host.lio.export(record, provider.plugin, group)

@@ -14,6 +14,7 @@ from tcmu_restore.errors import (
     BadSettingError,
     BlockSizeMismatchError,
     FencedError,
+    IdentityMismatchError,
     LostRegionError,
     OutOfRangeError,
     PrimaryTooSmallError,
@@ -27,7 +28,7 @@ from tcmu_restore.errors import (
     VolumeInUseError,
     WrongStateError,
 )
-from tests.support.tgt import MISSING
+from tests.support.tgt import MISSING, TgtTarget
 
 from .rig import SIZE, Rig, do, merged, read, run
 
@@ -306,5 +307,26 @@ def test_snapshot_attached_before_there_were_selections_covers_everything(rig: R
             await rig.registry.merge_start("v")
             await merged(engine)
             assert rig.registry.status("v")["state"] == "in_sync"
+
+    run(go)
+
+
+def test_snapshot_that_names_another_lun_as_its_origin_is_refused(rig: Rig) -> None:
+    """What the backup host exports says in its serial number whose snapshot it is (MRG-2)."""
+
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            for origin, is_accepted in (("other", False), ("backup", True)):
+                sockets = rig.folder / origin[0]
+                sockets.mkdir()
+                marked = f"new-snapshot-of-{origin}"
+                with TgtTarget(sockets, rig.folder / "snapshot", identity=marked) as target:
+                    if is_accepted:
+                        await rig.registry.attach_snapshot("v", target.url)
+                        continue
+                    with pytest.raises(IdentityMismatchError, match=r"is serial\.other, but"):
+                        await rig.registry.attach_snapshot("v", target.url)
+                    assert engine.snapshot is None
 
     run(go)

@@ -68,10 +68,9 @@ def backup(lab: Lab) -> Iterator[Lab]:
     """Three origins that can have snapshots, and one that cannot."""
     lab.backup.add_disk("files", 512 * MIB)
     lab.backup.add_disk("plain", 64 * MIB)
-    initiator = lab.primary.run(
-        "modprobe iscsi_tcp; modprobe sd_mod\n"
-        "sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi"
-    )
+    lab.primary.run("modprobe iscsi_tcp; modprobe sd_mod")
+    file = "/etc/iscsi/initiatorname.iscsi"
+    initiator = lab.primary.run(f"sed -n s/^InitiatorName=//p {file}")
     lab.backup.run(MAKE.replace("INITIATOR", initiator.strip()), timeout_seconds=300)
     yield lab
     lab.primary.run("iscsiadm -m node --logout >/dev/null 2>&1 || true")
