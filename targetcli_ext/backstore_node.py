@@ -202,7 +202,7 @@ class RestoreBackstoreMixin(BackstoreBase):
         rtslib = lio.load_rtslib_of(self.ui.RTSRoot)
         with shell_errors(self.ui.ExecutionError):
             for one in [name] if name else find_skipped(rtslib):
-                for line in reload_volume(rtslib, one):
+                for line in reload_volume(self.client, rtslib, one):
                     self.shell.con.display(line)
         self.get_root().refresh()
 

@@ -10,6 +10,7 @@ from typing import Final
 from tcmu_restore.cli.status_text import status_lines
 
 from . import completion
+from .life_node import LifeCommands
 from .loss_node import LossCommands
 from .translation import shell_errors
 
@@ -17,7 +18,7 @@ MERGE_ACTIONS: Final = ("start", "pause", "resume", "cancel")
 RESYNC_ACTIONS: Final = ("pause", "resume")
 
 
-class RestoreObjectMixin(LossCommands):
+class RestoreObjectMixin(LossCommands, LifeCommands):
     """The volume's commands. None of them blocks: a merge runs in the service."""
 
     def summary(self) -> tuple[str, bool | None]:

@@ -7,6 +7,7 @@ end of the lab removes them.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from vagrant.disk import Disk
@@ -52,6 +53,13 @@ class DiskBay:
             self._volatile[name] = VolatileDisk(path, size, socket=socket, seed=seed)
         self._plugged[name] = disk
         return disk
+
+    def grow(self, name: str, size: int) -> Disk:
+        """Note that a disk has *size* bytes now; for a disk with a file of its own."""
+        assert name not in self._volatile, f"{name} is volatile"
+        assert size > self._plugged[name].size
+        self._plugged[name] = replace(self._plugged[name], size=size)
+        return self._plugged[name]
 
     def remove(self, name: str) -> Disk:
         """Take a disk out. A volatile one loses power."""

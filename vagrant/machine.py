@@ -209,6 +209,15 @@ class Machine:
             self.run(f"until [ -e {device} ]; do sleep 0.1; done")
         return device
 
+    def grow_disk(self, name: str, size: int) -> None:
+        """Make a disk larger while the machine uses it, as a storage array does."""
+        if self._qmp is None:
+            raise MachineError(self.name, "it is not running")
+        node = self._disks.grow(name, size).block_node()["node-name"]
+        self._qmp.execute("block_resize", **{"node-name": node, "size": size})
+        device = f"/dev/disk/by-id/virtio-{name}"
+        self.run(f"until [ $(blockdev --getsize64 {device}) = {size} ]; do sleep 0.1; done")
+
     def remove_disk(self, name: str) -> None:
         """Unplug a disk; the machine's driver fails what is under way. Its file is kept."""
         disk = self._disks[name]

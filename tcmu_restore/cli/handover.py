@@ -12,12 +12,14 @@ and state put aside, before anybody can write past them; LUNs; configuration sav
 
 from __future__ import annotations
 
+import time
 from types import ModuleType
 
 import click
 
 from . import lio_restore
 from .client import ServiceClient
+from .condition import is_open
 from .confirmation import YES_OPTION, confirm
 from .context import CliContext
 from .errors import HandoverError, LioError
@@ -91,7 +93,8 @@ def _take_from_volume(client: ServiceClient, rtslib: ModuleType, plan: HandoverP
     try:
         found = lio_restore.find_plain(rtslib, plan.before)
         if found is not None:
-            found.delete()
+            with lio_restore.lio_errors(f"to delete {plan.volume}"):
+                found.delete()
         _check_restored(client, plan)
         _object_after(rtslib, plan)
     except (HandoverError, LioError) as error:
@@ -101,11 +104,18 @@ def _take_from_volume(client: ServiceClient, rtslib: ModuleType, plan: HandoverP
 
 def _check_restored(client: ServiceClient, plan: HandoverPlan) -> None:
     """Now that nobody writes any more: a disk may have failed in the last moment."""
-    if not client.status(plan.volume).get("restored"):
+    end = time.monotonic() + CLOSE_SECONDS
+    while is_open(status := client.status(plan.volume)) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+    if not status.get("restored"):
         reason = "its primary does not hold everything any more"
         raise HandoverError(plan.volume, reason, _AS_BEFORE)
 
 
+CLOSE_SECONDS = 30.0
+"""How long the volume may take to close; as a rule it is closed when its backstore is deleted."""
+
+POLL_SECONDS = 0.2
 _AS_BEFORE = "It is served as before."
 
 
@@ -130,7 +140,8 @@ def _open_groups(rtslib: ModuleType, plan: HandoverPlan, *, wanted: bool) -> Non
     for one in plan.luns:
         group = lio_restore.find_group(rtslib, one)
         if bool(group.enable) is not wanted:
-            group.enable = wanted
+            with lio_restore.lio_errors(f"to {'open' if wanted else 'close'} {one.wwn}"):
+                group.enable = wanted
 
 
 def _with_groups_open(config: Config, plan: HandoverPlan) -> Config:

@@ -88,6 +88,7 @@ def make_plan(status: VolumeStatus, loaded: SavedVolume, *, forget: bool) -> Han
         after |= {"plugin": "fileio", "size": status["size"], "write_back": True}
     attributes = before.get("attributes", {})
     after["attributes"] = {key: attributes[key] for key in _KEPT_ATTRIBUTES if key in attributes}
+    after["alua_tpgs"] = before.get("alua_tpgs", [])
     disabled = dict.fromkeys((one.fabric, one.wwn, one.tag) for one in loaded.luns)
     return HandoverPlan(name, before, after, loaded.luns, tuple(disabled), forget)
 

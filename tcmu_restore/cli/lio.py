@@ -8,6 +8,7 @@ two distinct caches. targetcli itself is never started: an open shell of it hold
 from __future__ import annotations
 
 import importlib
+import warnings
 from types import ModuleType
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ def load_rtslib() -> ModuleType | None:
             importlib.import_module(f"{name}.tcm")
         except ImportError:
             continue
+        # it moves the kernel's db_root before the first device and complains after it
+        warnings.filterwarnings("ignore", message="Cannot set dbroot")
         return module
     return None
 

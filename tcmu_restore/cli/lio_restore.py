@@ -6,15 +6,18 @@ the class in ``lio``. What is there already is left as it is, so each call may b
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..errors import RestoreError
 from ..options import DEFINITION_DIR, SUBTYPE
-from .errors import LioError
+from .errors import LioError, SavedConfigError
 from .saved_config import (
     Config,
     SavedLun,
@@ -26,6 +29,9 @@ from .saved_config import (
     saved_volumes,
     skipped_volumes,
 )
+
+_DEFAULT_GROUP = "default_tg_pt_gp"
+"""The ALUA group that the kernel makes."""
 
 _NOT_PARAMETERS = ("exists", "attributes", "plugin", "buffered_mode", "alua_tpgs")
 
@@ -82,8 +88,8 @@ def has_registrations(storage_object: Any) -> bool:
     return "iqn." in text or "naa." in text or "eui." in text
 
 
-def create_object(rtslib: ModuleType, saved: Config, skip: tuple[str, ...] = ()) -> Any:
-    """Make the storage object that *saved* describes, with its attributes but for *skip*.
+def create_object(rtslib: ModuleType, saved: Config) -> Any:
+    """Make the storage object that *saved* describes, with its attributes.
 
     Raises:
         LioError: The kernel or the handler refused; nothing is left of it.
@@ -95,9 +101,18 @@ def create_object(rtslib: ModuleType, saved: Config, skip: tuple[str, ...] = ())
     except Exception as error:  # rtslib raises its own classes, of which there are two copies
         raise LioError(saved["name"], _reason(error)) from error
     for key, value in sorted(saved.get("attributes", {}).items()):
-        if key not in skip:
-            _try_attribute(made, key, value)
+        _try_attribute(made, key, value)
+    for group in saved.get("alua_tpgs", ()):
+        if group.get("name") != _DEFAULT_GROUP:
+            _try_alua_group(rtslib, made, group)
     return made
+
+
+def _try_alua_group(rtslib: ModuleType, storage_object: Any, group: Config) -> None:
+    """Make an ALUA group as rtslib's own restore does."""
+    alua = importlib.import_module(f"{rtslib.__name__}.alua")
+    with suppress(Exception):
+        alua.ALUATargetPortGroup.setup(storage_object, dict(group), lambda _: None)
 
 
 def _try_attribute(storage_object: Any, key: str, value: object) -> None:
@@ -128,6 +143,8 @@ def _map_lun(rtslib: ModuleType, one: SavedLun, storage_object: Any) -> None:
     if found is not None and found.storage_object != storage_object:
         raise LioError(storage_object.name, f"LUN {index} is {found.storage_object.name} now")
     lun = found or rtslib.LUN(group, index, storage_object, one.lun.get("alias"))
+    if one.lun.get("alua_tg_pt_gp_name"):
+        lun.alua_tg_pt_gp_name = one.lun["alua_tg_pt_gp_name"]
     for node, mapped in one.mapped:
         acl = next((acl for acl in group.node_acls if acl.node_wwn == node), None)
         if acl is None or any(item.mapped_lun == mapped["index"] for item in acl.mapped_luns):
@@ -156,7 +173,10 @@ def save(
     path = save_file()
     saved, current = read_config(path), rtslib.RTSRoot().dump()
     names = skipped_volumes(current, saved, defined_volumes())
-    write_config(path, amend(keep_skipped(current, saved, names)))
+    try:
+        write_config(path, amend(keep_skipped(current, saved, names)))
+    except OSError as error:
+        raise SavedConfigError(str(path), str(error)) from error
     return names
 
 
@@ -179,6 +199,17 @@ def write_config(path: Path, config: Config) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def lio_errors(what: str) -> Iterator[None]:
+    """Turn what rtslib and the kernel raise within the block into LioError."""
+    try:
+        yield
+    except RestoreError:
+        raise
+    except Exception as error:
+        raise LioError(what, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,10 @@ from types import ModuleType
 
 import click
 
+from ..errors import WrongStateError
 from . import lio_restore
+from .client import ServiceClient
+from .condition import is_state_damaged
 from .context import CliContext
 from .errors import LioError, NothingSavedError
 from .saved_config import find_volume, save_file
@@ -26,19 +29,20 @@ def reload(cli: CliContext, name: str | None) -> None:
     if not names:
         click.echo("Every saved volume is loaded.")
     for one in names:
-        cli.client.status(one)  # an unknown volume, or a service that is not there
-        for line in reload_volume(rtslib, one):
+        for line in reload_volume(cli.client, rtslib, one):
             click.echo(line)
 
 
-def reload_volume(rtslib: ModuleType, name: str) -> list[str]:
+def reload_volume(client: ServiceClient, rtslib: ModuleType, name: str) -> list[str]:
     """Make the backstore of *name* and its LUNs as they were saved; return what was done.
 
     Raises:
+        RestoreError: The service is not there, or says that the volume cannot be opened.
         NothingSavedError: No saved configuration knows it.
         LioError: The backstore cannot be made, or a LUN of it; the rest was made.
         SavedConfigError: The saved configuration cannot be read.
     """
+    _check_openable(client, name)
     saved = find_volume(name, save_file())
     if saved is None:
         raise NothingSavedError(name)
@@ -54,6 +58,13 @@ def reload_volume(rtslib: ModuleType, name: str) -> list[str]:
         raise LioError(f"a part of {name!r}", " ".join(problems).rstrip("."))
     where = "was loaded" if loaded is not None else f"was made as in {saved.saved_in}"
     return [f"{name}: the backstore {where}; LUNs: {len(saved.luns)}."]
+
+
+def _check_openable(client: ServiceClient, name: str) -> None:
+    """Raise what the service knows against opening *name*: LIO's own refusal says nothing."""
+    status = client.status(name)
+    if is_state_damaged(status):
+        raise WrongStateError(name, "reload", str(status["state_file"]["error"]).rstrip("."))
 
 
 def _is(storage_object: object, name: str) -> bool:

@@ -11,7 +11,6 @@ from ..units import format_size
 from . import lio_restore
 from .client import ServiceClient
 from .context import CliContext
-from .errors import LioError
 
 
 @click.command()
@@ -44,15 +43,8 @@ def resize_volume(client: ServiceClient, rtslib: ModuleType | None, name: str) -
         return [*done, "rtslib is not here; now run:", *steps]
     found = lio_restore.find_object(rtslib, name)
     if found.size != size:
-        _grow(found, size)
+        with lio_restore.lio_errors(f"the new size of {name!r}"):
+            found.set_attribute("dev_size", size)
         done.append("Let the initiators rescan, such as with: iscsiadm -m session --rescan")
     lio_restore.save(rtslib)
     return done
-
-
-def _grow(storage_object: object, size: int) -> None:
-    try:
-        storage_object.set_attribute("dev_size", size)  # type: ignore[attr-defined]
-    except Exception as error:  # rtslib's own classes, see lio.create_backstore
-        name = getattr(storage_object, "name", "")
-        raise LioError(f"the new size of {name!r}", str(error).rstrip(".")) from error

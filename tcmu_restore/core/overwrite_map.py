@@ -66,6 +66,8 @@ class OverwriteMap:
     def grow(self, region_count: int) -> None:
         """The volume has so many regions now: the new ones are lost."""
         assert region_count >= self.region_count
+        new = range(self.region_count, region_count)
+        assert self._sets.within(new) == RegionSets.empty()  # GROW-1: lost, and of no kind
         self.region_count = region_count
 
     def mark_fetched(self, regions: Iterable[int]) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from tests.service.fake_registry import FakeRegistry, make_status
 
 TARGET = "iqn.2026-11.org.example:t"
 NODE = "iqn.2026-11.org.example:host"
+
+
+CLIENT: Any = SimpleNamespace(status=lambda name: closed(name))  # noqa: PLW0108 - defined below
 
 
 def volume_object(name: str = "a") -> dict[str, Any]:
@@ -97,12 +101,12 @@ def test_a_lun_number_given_to_something_else_stays_there() -> None:
 def test_reload_makes_what_was_saved(save_file: Path) -> None:
     kernel = FakeKernel()
     make_skipped(kernel)
-    done = reload.reload_volume(kernel.module(), "a")
+    done = reload.reload_volume(CLIENT, kernel.module(), "a")
     assert kernel.dump() == read_config(save_file)
     assert str(save_file) in done[0]
     log = list(kernel.log)
     assert log.index("a cmd_time_out=0") < log.index("lun 0 user")
-    reload.reload_volume(kernel.module(), "a")
+    reload.reload_volume(CLIENT, kernel.module(), "a")
     assert kernel.log == log  # a second time changes nothing
 
 
@@ -115,14 +119,14 @@ def test_reload_finds_what_plain_targetcli_overwrote(save_file: Path) -> None:
     kernel = FakeKernel()
     make_skipped(kernel)
     save_file.write_text(json.dumps(kernel.dump()))
-    assert str(copy) in reload.reload_volume(kernel.module(), "a")[0]
+    assert str(copy) in reload.reload_volume(CLIENT, kernel.module(), "a")[0]
     assert read_config(save_file) == kernel.dump() == config_with_volume()
 
 
 def test_an_acl_that_was_removed_is_not_made_again(save_file: Path) -> None:
     kernel = FakeKernel()
     kernel.add_group(TARGET, 1)
-    reload.reload_volume(kernel.module(), "a")
+    reload.reload_volume(CLIENT, kernel.module(), "a")
     assert [lun.lun for lun in kernel.groups[0].luns] == [0]
     assert kernel.groups[0].node_acls == []
 
@@ -159,6 +163,12 @@ def test_bad_input_is_one_sentence(
     outcome = command_line("reload", "a")
     assert "LIO refused a: No such device." in outcome.out
     assert kernel.objects == []
+    damage = {"path": "/s/a.db", "error": "The state file /s/a.db is damaged: x."}
+    registry.volumes["a"] = closed("a") | {"state_file": damage}
+    outcome = command_line("reload", "a")
+    assert outcome.status == 5
+    assert "Cannot reload on 'a': The state file /s/a.db is damaged: x." in outcome.out
+    registry.volumes["a"] = closed("a")
     save_file.write_text("{")
     outcome = command_line("reload", "a")
     assert outcome.status == 1
