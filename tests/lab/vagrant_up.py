@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from vagrant import host
@@ -92,9 +93,9 @@ def main() -> int:
 
 def run_all(timer: StepTimer, box: Path, folder: Path, howtos: list[Path]) -> None:
     """Bring the machines up, type the how-tos, and destroy the machines."""
-    with timer.step("start libvirt"):
-        libvirt = PrivateLibvirt(folder / "libvirt").__enter__()
-    with libvirt:
+    with ExitStack() as stack:
+        with timer.step("start libvirt"):
+            libvirt = stack.enter_context(PrivateLibvirt(folder / "libvirt"))
         run = VagrantRun(libvirt, folder)
         with timer.step("vagrant box add"):
             pack_box(box, folder / "box.tar")
