@@ -141,14 +141,14 @@ def test_every_shell_command_and_parameter_is_in_targetcli_restore_8() -> None:
         if name not in texts:
             lacks.append(f"a section '.SS {name}' ({module})")
             continue
-        text = texts[name].lower()
+        text = texts[name]
         lacks += [f"{word}= of {name}" for word in parameters if not is_told(word, text)]
     complain(page, lacks)
 
 
 def is_told(word: str, text: str) -> bool:
-    """Return whether a parameter is told; an action by the words it may be."""
-    return has_word(text, word) or (word == "action" and "|" in text)
+    """Return whether a parameter is told, as name= or NAME; an action by the words it may be."""
+    return f"{word}=" in text or has_word(text, word.upper()) or (word == "action" and "|" in text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
