@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import click
@@ -88,8 +88,8 @@ def test_tcmu_restore_8_has_no_command_that_is_not_there() -> None:
 
 def test_every_setting_is_in_tcmu_restore_toml_5() -> None:
     page = "tcmu-restore.toml.5"
-    names = {item.name for item in fields(options.VolumeOptions)}
-    names |= {item.name for item in fields(Credentials)}
+    kinds = [options.VolumeOptions, Credentials, *definition_classes()]
+    names = {item.name for kind in kinds for item in fields(kind)}
     names |= settings_taken_by(inspect.getsource(definition))
     text = plain(page)
     complain(page, sorted(name for name in names if not has_word(text, name)))
@@ -103,6 +103,13 @@ def test_defaults_in_tcmu_restore_toml_5_are_the_program_s() -> None:
         if said is None or said[1] != str(getattr(defaults, item.name)):
             wrong.append(f"{item.name} = {getattr(defaults, item.name)}")
     assert not wrong, f"tcmu_restore/manual/tcmu-restore.toml.5 should say: {'; '.join(wrong)}"
+
+
+def definition_classes() -> list[type]:
+    """Return every class of a table of the file."""
+    ours = (definition.__name__, options.__name__)
+    found = (kind for kind in vars(definition).values() if isinstance(kind, type))
+    return [kind for kind in found if is_dataclass(kind) and kind.__module__ in ours]
 
 
 def settings_taken_by(source: str) -> set[str]:

@@ -28,6 +28,7 @@ lab-export server - --remove; lab-export vm01 - --remove
 for disk in disk1 disk2; do blkdiscard -z -l {SIZE + (1 << 20)} {_BY_ID}$disk; done"""
 
 _CLEAN_BACKUP = """umount /mnt 2>/dev/null || true
+tcmu-restore snapshot-delete vm01-1 >/dev/null
 for name in vm01-snap vm01; do
   lab-export $name - --remove
   if [ -e /dev/backup/$name ]; then lab-thin remove $name; fi

@@ -69,11 +69,8 @@ class LabStage(HowToStage):
     def begin_merge(self) -> None:
         self.make_volume()
         self.lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
-        self.lab.backup.run(
-            "lab-thin snapshot vm01 vm01-snap\n"
-            "lab-export vm01-snap /dev/backup/vm01-snap --portal 10.77.2.1 --read-only"
-        )
-        url = "iscsi://10.77.2.1/iqn.2026-11.org.example:vm01-snap/0"
+        self.lab.backup.run("tcmu-restore snapshot-create block/vm01 vm01-1 --portal 10.77.2.1")
+        url = "iscsi://10.77.2.1/iqn.2026-11.org.example:vm01:snapshot-vm01-1/0"
         self.lab.primary.run(
             f"tcmu-restore attach-snapshot vm01 {url}; tcmu-restore merge start vm01"
         )
