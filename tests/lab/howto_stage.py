@@ -27,7 +27,8 @@ lab-export server - --remove; lab-export vm01 - --remove
 {_SYS_CALL} {_MANAGER} DeleteVolume s vm01 >/dev/null 2>&1 || true
 for disk in disk1 disk2; do blkdiscard -z -l {SIZE + (1 << 20)} {_BY_ID}$disk; done"""
 
-_CLEAN_BACKUP = """umount /mnt 2>/dev/null || true
+_CLEAN_BACKUP = f"""umount /mnt 2>/dev/null || true
+echo InitiatorName={_IQN}backup >/etc/iscsi/initiatorname.iscsi
 tcmu-restore snapshot-delete vm01-1 >/dev/null
 for name in vm01-snap vm01; do
   lab-export $name - --remove
@@ -53,11 +54,7 @@ END
 """
 
 _CREATE_VOLUME = (
-    f"{_SYS_CALL} {_MANAGER} CreateVolume 'sa{{sv}}' vm01 2 primary s {_BY_ID}disk1 "
-    f"backup s iscsi://10.77.1.1/{_IQN}vm01/0 >/dev/null\n"
-    f"tcmu-restore status vm01 >/dev/null 2>&1 || true\n"
-    f"targetcli /backstores/user:restore create name=vm01 size={SIZE} cfgstring=vm01 >/dev/null\n"
-    "targetcli /backstores/user:restore/vm01 set attribute cmd_time_out=0 >/dev/null\n"
+    f"tcmu-restore create vm01 --primary {_BY_ID}disk1 --backup iscsi://10.77.1.1/{_IQN}vm01/0\n"
     + _SERVER_TARGET.replace("STORAGE", "/backstores/user:restore/vm01")
 )
 
@@ -82,7 +79,11 @@ class HowToStage:
 
     def __init__(self, run: Callable[[str, str], str]) -> None:
         """*run* takes a place and a script, as in `howto.run_steps`."""
-        self.run = run
+        self._run = run
+
+    def run(self, place: str, script: str) -> str:
+        """Type a script at a place, on a screen that is wide enough for every line."""
+        return self._run(place, f"export COLUMNS=160\n{script}")
 
     def happen(self, event: str) -> None:
         """Make an event happen."""

@@ -113,7 +113,7 @@ def type_howtos(timer: StepTimer, run: VagrantRun, howtos: list[Path]) -> None:
     stage = HowToStage(run.type)
     for path in howtos:
         with timer.step(f"the how-to {path.stem}"):
-            run_steps(path, read_steps(path), run.type, stage.happen)
+            run_steps(path, read_steps(path), stage.run, stage.happen)
             print(time.strftime("%H:%M:%S"), f"{path.stem} works as written", flush=True)
 
 
