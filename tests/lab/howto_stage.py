@@ -21,7 +21,7 @@ iscsiadm -m node -T {_IQN}server --logout >/dev/null 2>&1 || true
 iscsiadm -m node -T {_IQN}server -o delete >/dev/null 2>&1 || true
 modprobe -a iscsi_tcp sd_mod"""
 
-_CLEAN_PRIMARY = f"""umount /mnt 2>/dev/null || true
+_CLEAN_PRIMARY = f"""umount /mnt/travel /mnt 2>/dev/null || true
 echo 1 >/sys/bus/pci/rescan; udevadm settle
 lab-export server - --remove; lab-export vm01 - --remove
 {_SYS_CALL} {_MANAGER} DeleteVolume s vm01 >/dev/null 2>&1 || true
