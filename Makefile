@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 STAMP := $(VENV)/installed
 
-.PHONY: help setup test lint format unit sim mutants lab lab-soak demo bench image clean
+.PHONY: help setup test lint format unit sim mutants lab lab-soak demo bench vagrant-test vagrant-box image clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,6 +60,13 @@ demo: $(STAMP)  ## the main job, live, with a report and a picture in build/demo
 
 bench: $(STAMP)  ## figures and ratios in build/bench/report.json
 	$(SUDO) $(BIN)/python -m tests.bench
+
+vagrant-test: $(STAMP)  ## `vagrant up` from nothing, a how-to typed over `vagrant ssh`, all gone again
+	$(SUDO) $(BIN)/python -m tests.lab.vagrant_up $(HOWTOS)
+
+vagrant-box: $(STAMP)  ## the box for `vagrant up` in vagrant/
+	$(SUDO) $(BIN)/python -m vagrant box build/tcmu-restore.box
+	vagrant box add --force --name tcmu-restore build/tcmu-restore.box
 
 image: $(STAMP)  ## build the lab's image only
 	$(SUDO) $(BIN)/python -m vagrant image

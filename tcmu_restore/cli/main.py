@@ -11,6 +11,7 @@ import click
 from ..service.contract import MIRROR_MODES
 from . import lio
 from .backup_snapshot import snapshot_create, snapshot_delete, snapshot_list
+from .completion import complete_volumes, completion
 from .context import CliContext, SentenceGroup
 from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
@@ -138,8 +139,10 @@ for _verb in (
     state,
     install_handler,
     uninstall_handler,
+    completion,
 ):
     cli.add_command(_verb)
+complete_volumes(cli)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ DROP_INS: Final = {
     "rtslib-fb-targetctl.service.d": "systemd_targetctl.conf",
     "tcmu-runner.service.d": "systemd_tcmu_runner.conf",
 }
+
+MANUAL: Final = HERE.parent / "manual"
 
 _HELP_LINE: Final = re.compile(r"--handler-path\b.*?default is (\S+)", re.DOTALL)
 _HELP_TIMEOUT_SECONDS: Final = 10
@@ -51,6 +53,7 @@ class Places:
     systemd: Path = SYSTEMD
     definitions: Path = DEFINITION_DIR
     state: Path = STATE_DIR
+    manual: Path = Path("/usr/local/share/man")
 
     @property
     def files(self) -> dict[Path, Path]:
@@ -60,6 +63,8 @@ class Places:
             copied[self.dbus / GROUP_POLICY_NAME] = HERE / "dbus_policy_group.conf"
         for folder, source in DROP_INS.items():
             copied[self.systemd / folder / DROP_IN_NAME] = HERE / source
+        for page in MANUAL.iterdir():
+            copied[self.manual / f"man{page.suffix[1:]}" / page.name] = page
         return copied
 
     @property
@@ -81,7 +86,7 @@ def find_places(handlers: Path | None = None) -> Places:
     if not places.handlers.is_dir():
         raise HandlerInstallError(f"{places.handlers} is not a folder")
     if not places.dbus.is_dir():
-        return Places(places.handlers, dbus=Path("/etc/dbus-1/system.d"))
+        return replace(places, dbus=Path("/etc/dbus-1/system.d"))
     return places
 
 

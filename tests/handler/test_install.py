@@ -24,6 +24,7 @@ def places(tmp_path: Path) -> Places:
         systemd=tmp_path / "systemd",
         definitions=tmp_path / "etc" / "volumes",
         state=tmp_path / "state",
+        manual=tmp_path / "man",
     )
 
 
@@ -42,6 +43,9 @@ INSTALLED = {
     "dbus/tcmu-restore.conf",
     "systemd/rtslib-fb-targetctl.service.d/tcmu-restore.conf",
     "systemd/tcmu-runner.service.d/tcmu-restore.conf",
+    "man/man5/tcmu-restore.toml.5",
+    "man/man8/targetcli-restore.8",
+    "man/man8/tcmu-restore.8",
 }
 
 
