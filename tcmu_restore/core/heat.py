@@ -9,7 +9,6 @@ chunks grow with the volume. ``python -m tests.bench.heat_cost`` measures what i
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import Any
 
 from .geometry import Geometry
@@ -77,19 +76,25 @@ class Heat:
 
     def count(self, offset: int, length: int) -> None:
         """A host reads or writes *length* bytes at *offset*, all within the volume."""
-        first, last = offset >> self._shift, (offset + length - 1) >> self._shift
-        if first == self._previous:
-            if first == last:
+        chunk = offset >> self._shift
+        last = (offset + length - 1) >> self._shift
+        if chunk == self._previous:
+            if chunk == last:
                 return
-            first += 1
+            chunk += 1
         self._previous = last
+        self._fresh += last + 1 - chunk
         counts = self._counts
-        for chunk in range(first, last + 1):
+        while chunk <= last:
             counts[chunk] = counts.get(chunk, 0) + 1
-        self._fresh += last + 1 - first
+            chunk += 1
         if len(counts) > COUNTED_MAX:
-            hottest = sorted(counts.items(), key=itemgetter(1), reverse=True)
-            self._counts = dict(hottest[: COUNTED_MAX * 3 // 4])
+            self._forget_coldest()
+
+    def _forget_coldest(self) -> None:
+        """Forget a quarter at least, and all that are no hotter than those."""
+        coldest = sorted(self._counts.values())[COUNTED_MAX // 4]
+        self._counts = {chunk: count for chunk, count in self._counts.items() if count > coldest}
 
     def decay(self, now: float) -> None:
         """Halve the counts if it is time; *now* is seconds from any fixed origin."""

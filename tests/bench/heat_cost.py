@@ -1,4 +1,4 @@
-"""`python -m tests.bench.heat_cost`: what counting accesses costs, beside a command's whole cost."""
+"""`python -m tests.bench.heat_cost`: what it costs to count accesses."""
 
 from __future__ import annotations
 
