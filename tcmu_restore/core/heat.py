@@ -113,11 +113,19 @@ class Heat:
         hot = [(-count, chunk) for chunk, count in self._counts.items() if count >= least]
         return [chunk for _, chunk in sorted(hot)]
 
-    def counts_in(self, regions: range) -> int:
-        """Return the accesses to chunks that begin within *regions*."""
-        per_chunk = self.chunk_size // self._geometry.region_size
-        chunks = range(-(-regions.start // per_chunk), -(-regions.stop // per_chunk))
-        return sum(self._counts.get(chunk, 0) for chunk in chunks)
+    def by_cell(self, cells: int) -> list[int]:
+        """Return the accesses by part of the volume, of *cells* equal parts.
+
+        A chunk counts in each part that it reaches into.
+        """
+        found = [0] * cells
+        total = self._geometry.region_count
+        for chunk, count in self._counts.items():
+            regions = self.regions_of(chunk)
+            first, last = regions.start * cells // total, (regions.stop - 1) * cells // total
+            for cell in range(first, last + 1):
+                found[cell] += count
+        return found
 
     # --- kept with the state ---------------------------------------------------------------
 

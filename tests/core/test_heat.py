@@ -53,7 +53,7 @@ def test_random_reads_of_everything_make_little_hot() -> None:
 def test_access_across_chunks_counts_in_each() -> None:
     heat = heat_of()
     heat.count(MiB - 512, 2 * MiB)
-    assert [heat.counts_in(heat.regions_of(chunk)) for chunk in range(4)] == [1, 1, 1, 0]
+    assert heat.by_cell(1024)[:4] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("size", [1 * MiB, 1 * TiB, 64 * TiB, 64 * TiB + 512])
@@ -78,10 +78,10 @@ def test_counts_are_halved_after_an_hour_of_as_many_accesses() -> None:
     assert heat.accesses == 128
     heat.decay(HALF_LIFE_SECONDS)
     assert heat.accesses == 64
-    assert heat.counts_in(heat.regions_of(5)) == 32
+    assert heat.by_cell(1024)[5] == 32
     access(heat, 6, 4)
     heat.decay(3 * HALF_LIFE_SECONDS)  # a quiet time forgets nothing
-    assert heat.counts_in(heat.regions_of(5)) == 32
+    assert heat.by_cell(1024)[5] == 32
 
 
 @given(
@@ -121,3 +121,17 @@ def test_chunks_beyond_the_volume_and_other_grains_are_passed_over() -> None:
     assert heat.accesses == 0
     heat.restore({"chunk_size": MiB, "accesses": 10, "counts": [3, 9, 1, 50]})
     assert heat.hot_chunks() == [3]
+
+
+@given(st.integers(1, 256), st.integers(1, 40))
+def test_parts_of_a_volume_have_the_counts_of_what_reaches_into_them(
+    cells: int, chunks: int
+) -> None:
+    heat = heat_of(chunks * MiB)
+    for chunk in range(chunks):
+        heat.count(chunk * MiB, 512)
+    found = heat.by_cell(cells)
+    assert len(found) == cells
+    assert all(found)  # no part is passed over
+    if cells <= chunks and chunks % cells == 0:
+        assert found == [chunks // cells] * cells
