@@ -52,6 +52,7 @@ class MergeJob:
 
     def __init__(
         self,
+        name: str,
         volume: Volume,
         driver: Driver,
         *,
@@ -63,6 +64,7 @@ class MergeJob:
         self.reason = ""
         self.bad_extents = 0
         """Extents of an exported snapshot that were damaged, since the merge was started."""
+        self._name = name
         self._volume = volume
         self._driver = driver
         self._pacer = pacer

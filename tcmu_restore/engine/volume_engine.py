@@ -94,6 +94,7 @@ class VolumeEngine:
         )
         self.commands.unreachable_since = get_running_loop().time()
         self.merge = MergeJob(
+            self.name,
             volume,
             self.driver,
             pacer=self._pacer,
