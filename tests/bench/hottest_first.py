@@ -1,6 +1,7 @@
 """`python -m tests.bench.hottest_first`: the share of reads served locally after a loss, over time.
 
-With and without hottest first; leaves build/bench/hottest_first.json and .png. A model, not machines: see ``hot_model``. `make bench` runs it beside the lab's figures.
+With and without hottest first; leaves build/bench/hottest_first.json and .png. A model, not
+machines: see ``hot_model``. `make bench` runs it beside the lab's figures.
 """
 
 from __future__ import annotations
