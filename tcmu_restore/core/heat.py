@@ -40,6 +40,8 @@ class Heat:
 
     def __init__(self, geometry: Geometry, *, chunk_size: int | None = None) -> None:
         self._geometry = geometry
+        self.size = geometry.size
+        """Bytes of the volume."""
         self.chunk_size = chunk_size or _chunk_size(geometry)
         """Bytes; a power of two, not below the region size."""
         self._shift = self.chunk_size.bit_length() - 1
@@ -53,11 +55,6 @@ class Heat:
         self._halved_at: float | None = None
 
     @property
-    def size(self) -> int:
-        """Bytes of the volume."""
-        return self._geometry.size
-
-    @property
     def accesses(self) -> int:
         """How many accesses are remembered, decayed; those of forgotten chunks included."""
         return self._old + self._fresh
@@ -66,6 +63,10 @@ class Heat:
     def chunk_count(self) -> int:
         """How many chunks the volume has, a shorter last one included."""
         return -(-self._geometry.size // self.chunk_size)
+
+    def grow(self, geometry: Geometry) -> None:
+        """The volume has grown; its chunks grow when it is opened the next time."""
+        self._geometry, self.size = geometry, geometry.size
 
     def regions_of(self, chunk: int) -> range:
         """Return the indices of the regions in *chunk*."""

@@ -96,6 +96,7 @@ class VolumeState:
         self.overwrite_map.grow(geometry.region_count)
         self.intent.grow(geometry.zone_count)
         self.fetches.grow(geometry)
+        self.heat.grow(geometry)
         self.geometry = geometry
 
     # --- the primary ----------------------------------------------------------------------

@@ -21,7 +21,6 @@ class HeatKeeper:
     def __init__(self, heat: Heat, db: StateDb) -> None:
         self._heat = heat
         self._db = db
-        self._size = heat.size
         self._kept = heat.accesses
         """What *heat* counted when it was kept last."""
         self._timer: TimerHandle | None = None
@@ -38,7 +37,7 @@ class HeatKeeper:
 
     def count(self, command: Command) -> None:
         """Count *command* if it reads or writes, within the volume."""
-        if command.kind in COUNTED and 0 < command.length <= self._size - command.offset:
+        if command.kind in COUNTED and 0 < command.length <= self._heat.size - command.offset:
             self._heat.count(command.offset, command.length)
 
     def facts(self) -> dict[str, Any]:

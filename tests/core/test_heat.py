@@ -135,3 +135,12 @@ def test_parts_of_a_volume_have_the_counts_of_what_reaches_into_them(
     assert all(found)  # no part is passed over
     if cells <= chunks and chunks % cells == 0:
         assert found == [chunks // cells] * cells
+
+
+def test_volume_that_grew_counts_in_the_new_area_too() -> None:
+    heat = heat_of(4 * MiB)
+    access(heat, 3, 20)
+    heat.grow(Geometry(8 * MiB, 512, 4096, 4 * MiB))
+    access(heat, 7, 30)
+    assert (heat.size, heat.chunk_count) == (8 * MiB, 8)
+    assert heat.by_cell(8)[7] == 30
