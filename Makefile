@@ -58,7 +58,7 @@ lab-soak: $(STAMP)  ## every failure scenario, TIMES times, with a report in bui
 demo: $(STAMP)  ## the main job, live, with a report and a picture in build/demo
 	$(SUDO) $(BIN)/python -m vagrant.demo
 
-bench: $(STAMP)  ## figures and ratios in build/bench/report.json
+bench: $(STAMP)  ## figures and ratios in build/bench/report.json, hottest_first.png beside it
 	$(SUDO) $(BIN)/python -m tests.bench
 
 vagrant-test: $(STAMP)  ## `vagrant up` from nothing, a how-to typed over `vagrant ssh`, all gone again

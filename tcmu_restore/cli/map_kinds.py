@@ -36,6 +36,10 @@ KINDS: Final = (
 )
 """In the order of a legend; of the alarming ones a later one hides an earlier one."""
 
+_HOT_MIN: Final = 4
+_HOT_FACTOR: Final = 2
+"""A cell is shown as hot with more accesses than this, and than so many times the mean."""
+
 Cell = Mapping[str, int]
 """Numbers of regions by kind."""
 
@@ -48,6 +52,8 @@ class Map:
     size: int
     region_size: int
     cells: list[Cell]
+    accesses: list[int]
+    """Host accesses by cell, decayed; empty if the service does not count them."""
 
     @classmethod
     def of(cls, document: MapSummary) -> Map:
@@ -61,7 +67,8 @@ class Map:
             }
             for counts in document["cells"]
         ]
-        return cls(document["volume"], document["size"], document["region_size"], cells)
+        accesses = document.get("accesses", [])
+        return cls(document["volume"], document["size"], document["region_size"], cells, accesses)
 
     def offset(self, index: int) -> int:
         """Return where cell *index* begins, in bytes."""
@@ -72,6 +79,11 @@ class Map:
     def cell_size(self) -> int:
         """Bytes a cell, about."""
         return self.size // len(self.cells)
+
+    def is_hot(self, index: int) -> bool:
+        """Return whether hosts access cell *index* far more than most."""
+        mean = sum(self.accesses) / len(self.cells)
+        return bool(self.accesses) and self.accesses[index] > max(_HOT_FACTOR * mean, _HOT_MIN)
 
     def total(self, kind: Kind) -> int:
         """Return how many regions of the volume are of *kind*."""

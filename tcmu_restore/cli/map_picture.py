@@ -6,6 +6,7 @@ an alarming kind is given most of the colour, however few regions are of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Final
 
@@ -34,13 +35,13 @@ Colour = tuple[float, float, float]
 
 def save_picture(found: Map, path: str, moment: datetime) -> None:
     """Draw the map and write it to *path*. Raises OSError."""
-    figure = Figure(figsize=(11, 7), dpi=120, facecolor="white")
+    figure = Figure(figsize=(11, 8), dpi=120, facecolor="white")
     grid = figure.add_gridspec(
-        2, 1, height_ratios=(20, 1), hspace=0.13, left=0.09, right=0.98, top=0.91, bottom=0.15
+        3, 1, height_ratios=(20, 1, 3), hspace=0.2, left=0.09, right=0.98, top=0.91, bottom=0.13
     )
-    cells = figure.add_subplot(grid[0])
-    _draw_cells(cells, found)
+    _draw_cells(figure.add_subplot(grid[0]), found)
     _draw_shares(figure.add_subplot(grid[1]), found)
+    _draw_accesses(figure.add_subplot(grid[2]), found)
     figure.text(0.09, 0.95, found.title(moment), fontsize=15, fontweight="bold")
     note = f"{_COLUMNS} cells a line, about {format_size(found.cell_size)} each"
     figure.text(0.98, 0.95, note, fontsize=10, color="#555555", ha="right")
@@ -90,6 +91,28 @@ def _draw_shares(axes: Axes, found: Map) -> None:
     axes.set_yticks([])
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylabel("all", rotation=0, ha="right", va="center")
+
+
+def _draw_accesses(axes: Axes, found: Map) -> None:
+    """Draw where hosts read and write, along the volume; each bar in the colour of its cells."""
+    bars = min(_COLUMNS, len(found.accesses))
+    for bar in range(bars):
+        cells = range(bar * len(found.cells) // bars, (bar + 1) * len(found.cells) // bars)
+        whole = Counter[str]()
+        for cell in cells:
+            whole.update(found.cells[cell])
+        height = max(found.accesses[cell] for cell in cells)
+        axes.bar(bar, height, width=1, align="edge", color=mean_colour(whole))
+    if not any(found.accesses):
+        axes.text(0.5, 0.5, "no accesses counted yet", transform=axes.transAxes, ha="center")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_yticks([])
+    axes.set_xlim(0, max(1, bars))
+    marked = range(0, bars + 1, max(1, bars // 4))
+    axes.set_xticks(
+        list(marked), [format_size(found.size * mark // max(1, bars)) for mark in marked]
+    )
+    axes.set_ylabel("accesses", rotation=0, ha="right", va="center")
 
 
 def _draw_legend(figure: Figure, found: Map) -> None:

@@ -20,13 +20,16 @@ def print_map(console: Console, found: Map, *, columns: int, moment: datetime) -
     console.print(Text(f"Each cell is about {format_size(found.cell_size)}."))
     for start in range(0, len(found.cells), columns):
         line = Text(f"{format_size(found.offset(start)):>9}  ")
-        for cell in found.cells[start : start + columns]:
+        for index, cell in enumerate(found.cells[start : start + columns], start):
             kind = shown_kind(cell)
             letter = kind.letter if is_whole(cell) else kind.letter.lower()
-            line.append(letter, style=style_of(kind))
+            hot = " underline bold" if found.is_hot(index) else ""
+            line.append(letter, style=style_of(kind) + hot)
         console.print(line, soft_wrap=True)
     console.print(_legend(found))
     console.print("A small letter: other kinds are in the cell as well.")
+    if any(map(found.is_hot, range(len(found.cells)))):
+        console.print(Text("Underlined: hosts use it most.", style="underline"))
 
 
 def _legend(found: Map) -> Table:

@@ -83,7 +83,7 @@ def counter(key: str) -> Reader:
     return counters({"": key})
 
 
-def job_state(job: Literal["merge", "resync"], words: tuple[str, ...]) -> Reader:
+def job_state(job: Literal["merge", "resync", "verify"], words: tuple[str, ...]) -> Reader:
     """Return a reader of every state in *words*, 1 for the job's."""
 
     def read(status: VolumeStatus) -> Iterator[Sample]:
@@ -94,7 +94,7 @@ def job_state(job: Literal["merge", "resync"], words: tuple[str, ...]) -> Reader
     return read
 
 
-def job(job: Literal["merge", "resync"], key: str) -> Reader:
+def job(job: Literal["merge", "resync", "verify", "heat"], key: str) -> Reader:
     """Return a reader of *key* of a job."""
 
     def read(status: VolumeStatus) -> Iterator[Sample]:

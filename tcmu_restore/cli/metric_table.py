@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from ..service.registry_seam import MergeState, ResyncState, VolumeStatus
+from ..service.registry_seam import MergeState, ResyncState, VerifyState, VolumeStatus
 from . import metric_reading as read
 from .condition import is_open
 from .metric_reading import Reader, Sample
@@ -151,6 +151,27 @@ METRICS: Final = (
         read.job("resync", "rate_bytes_per_second"),
     ),
     Metric("resynced_regions", "counter", "Regions resynced.", read.counter("regions_resynced")),
+    Metric(
+        "verify_state",
+        "gauge",
+        "1 for what the verification does, 0 for the others.",
+        read.job_state("verify", get_args(VerifyState)),
+        ("state",),
+    ),
+    Metric("verify_done_bytes", "gauge", "Bytes compared.", read.job("verify", "bytes_done")),
+    Metric(
+        "verify_differing_regions",
+        "gauge",
+        "Regions that differ, by the verification that runs or ran last.",
+        read.job("verify", "regions_differing"),
+    ),
+    Metric("hot_bytes", "gauge", "Bytes that hosts access most.", read.job("heat", "hot_bytes")),
+    Metric(
+        "hot_current_bytes",
+        "gauge",
+        "Of the hot bytes, those that are current.",
+        read.job("heat", "hot_bytes_current"),
+    ),
     Metric(
         "verified_regions",
         "counter",

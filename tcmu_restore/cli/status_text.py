@@ -11,6 +11,7 @@ from typing import Final
 
 from ..service.registry_seam import (
     Event,
+    HeatStatus,
     MergeStatus,
     RestoreFromStatus,
     ResyncStatus,
@@ -215,6 +216,9 @@ def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]
         more = ["and more"] if len(extents) > len(shown) else []
         rows.append(("outdated", "; ".join(shown + more)))
+    heat = status.get("heat")
+    if heat is not None and heat["hot_bytes"]:
+        rows.append(("hot", heat_line(heat)))
     verify = status.get("verify")
     if verify is not None and verify["state"] != "idle":
         rows.append(("verify", verify_line(verify)))
@@ -270,6 +274,12 @@ def _traffic_text(source: Traffic) -> str:
     if source.get("written_bytes"):
         parts.append(f"{format_size(source['written_bytes'])} written")
     return "".join(f", {part}" for part in parts)
+
+
+def heat_line(heat: HeatStatus) -> str:
+    """Return what hosts use most, and how much of that is local."""
+    share = heat["hot_bytes_current"] / heat["hot_bytes"]
+    return f"{format_size(heat['hot_bytes'])} are used most, {format_percent(share)} of it current"
 
 
 def event_line(event: Event) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from pyroaring import BitMap64
 
@@ -13,8 +14,11 @@ from .effects import AllOf, FindZeros, Leg, Lock, Read, Zero, first_error
 from .extent import Extent
 from .fetch_table import Fetch
 from .fetching import still_wanted, write_fetched
+from .overwrite_map import OverwriteMap
 from .region_sets import runs_of
 from .state import VolumeState
+
+NOTHING: Final = BitMap64()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +35,59 @@ class MergePlan:
 
     step: MergeStep | None
     cursor: int
-    """A region index; the number of regions at the end."""
+    """A region index; where the search was to stop, at its end."""
 
     skipped_current: int
     """Regions passed over because they are current: nothing is sent for them (MRG-1)."""
 
 
-def plan_merge_step(state: VolumeState, cursor: int, length_max: int) -> MergePlan:
+def plan_merge_step(
+    state: VolumeState,
+    cursor: int,
+    length_max: int,
+    *,
+    stop: int | None = None,
+    without: BitMap64 = NOTHING,
+) -> MergePlan:
     """Find the next lost run from region *cursor* on, at most *length_max* bytes long.
 
-    A run of regions in doubt is read from the backup, any other from the snapshot (INT-2).
-    Outdated regions are passed over (LOSS-3), and so is what the snapshot does not cover (MRG-3).
-    Changes nothing.
+    Only before region *stop*, if given, and not among the regions *without*. A run of regions in
+    doubt is read from the backup, any other from the snapshot (INT-2). Outdated regions are passed
+    over (LOSS-3), and so is what the snapshot does not cover (MRG-3). Changes nothing.
     """
     geometry, overwrite_map = state.geometry, state.overwrite_map
+    stop = geometry.region_count if stop is None else stop
     window = max(1, length_max // geometry.region_size)
     skipped = 0
-    while (cursor := state.selection.next_from(cursor)) < geometry.region_count:
-        regions = range(cursor, min(cursor + window, geometry.region_count))
-        lost = state.selection.within(overwrite_map.fillable_in(regions))
+    while (cursor := state.selection.next_from(cursor)) < stop:
+        regions = _grown(overwrite_map, range(cursor, min(cursor + window, stop)), stop)
+        lost = state.selection.within(overwrite_map.fillable_in(regions[:window])) - without
         if lost:
             run = next(runs_of(lost))
             run, leg = _of_one_leg(run, overwrite_map.sets.in_doubt)
-            skipped += _count_current(state, range(cursor, run.start))
+            skipped += _count_current(state, range(cursor, run.start), without)
             return MergePlan(MergeStep(geometry.extent_of(run), leg), run.stop, skipped)
-        skipped += _count_current(state, regions)
+        skipped += _count_current(state, regions, without)
         cursor = regions.stop
-    return MergePlan(None, cursor, skipped)
+    return MergePlan(None, stop, skipped)
 
 
-def _count_current(state: VolumeState, regions: range) -> int:
-    """Return how many of *regions* the snapshot covers, and are current."""
-    if state.selection.is_whole:
+def _grown(overwrite_map: OverwriteMap, regions: range, stop: int) -> range:
+    """Return *regions*, many times as long while all are current: a mostly current map of
+    terabytes must not be looked at megabyte by megabyte."""
+    grown = regions
+    while grown.stop < stop and overwrite_map.is_current(grown):
+        regions = grown
+        grown = range(grown.start, min(grown.start + 4 * len(grown), stop))
+    return grown if overwrite_map.is_current(grown) else regions
+
+
+def _count_current(state: VolumeState, regions: range, without: BitMap64) -> int:
+    """Return how many of *regions* the snapshot covers, are not *without*, and are current."""
+    is_plain = not without.range_cardinality(regions.start, regions.stop)
+    if state.selection.is_whole and is_plain:
         return state.overwrite_map.count_current(regions)
-    covered = state.selection.within(BitMap64(regions))
+    covered = state.selection.within(BitMap64(regions)) - without
     return covered.intersection_cardinality(state.overwrite_map.sets.current)
 
 

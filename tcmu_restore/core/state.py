@@ -10,6 +10,7 @@ from ..errors import RestoreError
 from .extent_lock import ExtentLocks
 from .fetch_table import FetchTable
 from .geometry import Geometry
+from .heat import Heat
 from .intent_log import IntentLog
 from .mirroring import MirrorPolicy
 from .overwrite_map import OverwriteMap
@@ -33,6 +34,7 @@ class VolumeState:
 
     counters: Counters = field(default_factory=Counters)
     locks: ExtentLocks = field(default_factory=ExtentLocks)
+    heat: Heat = field(init=False)
     fetches: FetchTable = field(init=False)
     readahead: Readahead = field(init=False)
     selection: Selection = field(init=False)
@@ -68,6 +70,7 @@ class VolumeState:
     """Flushes so far; *ended* holds the number of the last one that succeeded."""
 
     def __post_init__(self) -> None:
+        self.heat = Heat(self.geometry)
         self.fetches = FetchTable(self.geometry)
         self.readahead = Readahead(self.fetch_ahead_max)
         self.selection = Selection(self.geometry.region_count)
@@ -93,6 +96,7 @@ class VolumeState:
         self.overwrite_map.grow(geometry.region_count)
         self.intent.grow(geometry.zone_count)
         self.fetches.grow(geometry)
+        self.heat.grow(geometry)
         self.geometry = geometry
 
     # --- the primary ----------------------------------------------------------------------

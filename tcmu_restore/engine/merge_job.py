@@ -14,7 +14,8 @@ from pyroaring import BitMap64
 
 from ..core.effects import Leg
 from ..core.extent import Extent
-from ..core.merge import MergeStep, count_left, plan_merge_step
+from ..core.merge import MergeStep, count_left
+from ..core.merge_order import MergeOrder
 from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
 from ..errors import BadExtentError, RestoreError, SourceError
@@ -45,12 +46,13 @@ class MergeState(Enum):
 class MergeJob:
     """Keeps a number of steps in flight until nothing that can be filled is lost.
 
-    The cursor is not kept: the overwrite map says what is still lost, so a merge that goes on
+    Its place is not kept: the overwrite map says what is still lost, so a merge that goes on
     after a restart copies again only what was not committed.
     """
 
     def __init__(
         self,
+        name: str,
         volume: Volume,
         driver: Driver,
         *,
@@ -62,15 +64,14 @@ class MergeJob:
         self.reason = ""
         self.bad_extents = 0
         """Extents of an exported snapshot that were damaged, since the merge was started."""
+        self._name = name
         self._volume = volume
         self._driver = driver
         self._pacer = pacer
         self._sizer = sizer
         self._is_closed = False
         self._on_change = on_change
-        self._cursor = 0
-        self._counts_skipped = False
-        """Only in the first pass: later ones meet what the merge itself made current."""
+        self._order = MergeOrder(volume.state)
         self._in_flight = 0
         self._retry: TimerHandle | None = None
         self._paced: TimerHandle | None = None
@@ -79,9 +80,8 @@ class MergeJob:
     # --- verbs --------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin with the first lost region."""
-        self._cursor = 0
-        self._counts_skipped = True
+        """Begin with the hottest lost regions."""
+        self._order.begin_pass(counts_skipped=True)
         self.bad_extents = 0
         self.resume()
 
@@ -104,6 +104,11 @@ class MergeJob:
         self._is_closed = True
         if self._paced is not None:
             self._paced.cancel()
+
+    def primary_replaced(self) -> None:
+        """All is lost on another disk: begin with what is hottest."""
+        self._order.begin_pass(counts_skipped=False)
+        self.source_changed()
 
     def source_changed(self) -> None:
         """A source came back: do not wait for the timer."""
@@ -132,16 +137,14 @@ class MergeJob:
         if failure is not None:
             self._wait(f"the primary is failed: {failure}")
         while self._has_room:
-            plan = plan_merge_step(self._volume.state, self._cursor, self._sizer.length)
-            if plan.step is not None and not self._is_due(plan.step):
-                return
-            if self._counts_skipped:
-                self._volume.state.counters.regions_skipped_current += plan.skipped_current
-            self._cursor = plan.cursor
-            if plan.step is None:
+            step = self._order.next_step(self._sizer.length)
+            if step is None:
                 self._end_of_pass()
                 return
-            self._begin(plan.step)
+            if not self._is_due(step):
+                return
+            self._order.take(step)
+            self._begin(step)
 
     def _is_due(self, step: MergeStep) -> bool:
         """Whether *step* may begin now; else go on when it may."""
@@ -164,13 +167,12 @@ class MergeJob:
 
     def _end_of_pass(self) -> None:
         """Done if nothing is left to fill; else another pass takes what failed in this one."""
-        self._counts_skipped = False
         if self._in_flight:
             return
         if count_left(self._volume.state) == 0:
             self._enter(MergeState.DONE)
         else:
-            self._cursor = 0
+            self._order.begin_pass(counts_skipped=False)
             self._wait("some regions could not be merged and are tried again")
 
     def _step_done(self, step: MergeStep, began: float, error: BaseException | None) -> None:

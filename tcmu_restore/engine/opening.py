@@ -147,6 +147,7 @@ async def _assemble(
 ) -> VolumeEngine:
     definition, stored = found.definition, found.stored
     volume = Volume(_volume_state(found.geometry, definition, stored))
+    volume.state.heat.restore(stored.facts.get("heat"))
     volume.recover()
     primary, is_missing = await _open_primary(found, volume)
     engines: list[VolumeEngine] = []

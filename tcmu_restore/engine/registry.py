@@ -240,7 +240,8 @@ class VolumeRegistry:
         state = self.engine(name).volume.state
         geometry = state.geometry
         sizes = {"volume": name, "size": geometry.size, "region_size": geometry.region_size}
-        return sizes | await summarize(state.overwrite_map.sets, geometry, cells)
+        found = await summarize(state.overwrite_map.sets, geometry, cells)
+        return sizes | found | {"accesses": state.heat.by_cell(len(found["cells"]))}
 
     # --- loss -----------------------------------------------------------------------------
 

@@ -159,7 +159,8 @@ def _rebuilt(saved: Salvage, facts: dict[str, Any]) -> StoredState:
     sets.in_doubt.update(regions_of(known.in_doubt | known.host_written, region_size))
     sets.in_doubt.update(whole if saved.unreadable else armed)
     zones = _rescaled(zones, zone_size, new.zone_size, new.zone_count)
-    return StoredState(facts, sets, frozenset(zones))
+    kept = {name: old[name] for name in ("heat",) if name in old}  # the merge is to come
+    return StoredState(facts | kept, sets, frozenset(zones))
 
 
 def _size(facts: dict[str, Any], name: str, default: int) -> int:

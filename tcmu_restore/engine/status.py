@@ -117,6 +117,19 @@ def traffic_of(source: BlockSource) -> dict[str, Any]:
     }
 
 
+def heat_of(engine: VolumeEngine) -> dict[str, int]:
+    """Return what hosts access most, and how much of it is local. Bytes, but for accesses."""
+    state = engine.volume.state
+    chunks = [state.heat.regions_of(chunk) for chunk in state.heat.hot_chunks()]
+    current = sum(map(state.overwrite_map.count_current, chunks))
+    return {
+        "accesses": state.heat.accesses,
+        "chunk_size": state.heat.chunk_size,
+        "hot_bytes": sum(map(len, chunks)) * state.geometry.region_size,
+        "hot_bytes_current": current * state.geometry.region_size,
+    }
+
+
 def describe(engine: VolumeEngine) -> dict[str, Any]:
     """Return the status document. Sizes are bytes, times milliseconds or seconds by name."""
     state, sets = engine.volume.state, engine.volume.state.overwrite_map.sets
@@ -170,6 +183,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),
         "verify": engine.verify.status(),
+        "heat": heat_of(engine),
         "outdated_extents": outdated_extents(engine),
         "events": engine.events.as_list(),
         "state_file": {"path": str(engine.db.path), "error": str(engine.db.last_error or "")},

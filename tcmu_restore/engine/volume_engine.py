@@ -28,6 +28,7 @@ from .definition import Definition
 from .device_watch import DeviceWatch
 from .driver import Driver
 from .events import EventLog
+from .heat_keeper import HeatKeeper
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
@@ -93,6 +94,7 @@ class VolumeEngine:
         )
         self.commands.unreachable_since = get_running_loop().time()
         self.merge = MergeJob(
+            self.name,
             volume,
             self.driver,
             pacer=self._pacer,
@@ -110,6 +112,8 @@ class VolumeEngine:
         self.verify.take_up(self.facts.get("verify"))
         self._checkpoints = Checkpoints(volume, self.driver, options, on_ended=self.changed)
         self._checkpoints.start()
+        self.heat_keeper = HeatKeeper(volume.state.heat, self.db)
+        self.heat_keeper.start()
         self.guard = PrimaryGuard(
             self,
             identity=self.facts["primary_identity"],
@@ -142,6 +146,7 @@ class VolumeEngine:
 
     def submit(self, command: Command) -> None:
         """Take *command*; its ``complete`` is called exactly once, perhaps before this returns."""
+        self.heat_keeper.count(command)
         if command.kind is CommandKind.READ and self._serve_now(command):
             command.complete(None)
             return
@@ -231,6 +236,7 @@ class VolumeEngine:
             log.critical("volume %s: fenced", self.name, exc_info=mistake)
         self.driver.is_fenced = True
         self._checkpoints.stop()
+        self.heat_keeper.stop()
         self.changed()
 
     # --- verbs --------------------------------------------------------------------------
@@ -276,7 +282,7 @@ class VolumeEngine:
                 self.facts["primary_identity"] = await self.guard.replace(path)
         finally:
             self.is_preparing = False
-        self.merge.source_changed()
+        self.merge.primary_replaced()
         self.definition = replace(self.definition, primary=path)
 
     async def set_snapshot(self, snapshot: BlockSource, record: dict[str, Any]) -> None:
@@ -313,6 +319,7 @@ class VolumeEngine:
         self._settle.cancel()
         self.is_settled = False
         self._checkpoints.stop()
+        self.heat_keeper.stop()
         self.resync.stop()
         self.verify.stop()
         self.merge.close()
@@ -323,7 +330,7 @@ class VolumeEngine:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)
             await self._last_checkpoints()
-            await self.db.commit_facts(self.job_facts())
+            await self.db.commit_facts(self.job_facts() | self.heat_keeper.facts())
         except (RestoreError, TimeoutError) as error:
             log.warning("volume %s: not closed cleanly: %s", self.name, error)
         await self.backup.close()

@@ -28,6 +28,7 @@ VolumeState = Literal[
 
 MergeState = Literal["idle", "running", "paused", "done", "failed"]
 ResyncState = Literal["idle", "running", "paused", "waiting"]
+VerifyState = Literal["idle", "running", "paused", "done"]
 MirrorMode = Literal["sync", "async", "strict"]
 
 
@@ -153,7 +154,7 @@ class ResyncStatus(TypedDict):
 class VerifyStatus(TypedDict):
     """The comparison of primary and backup. At most 100 extents are listed; all are counted."""
 
-    state: Literal["idle", "running", "paused", "done"]
+    state: VerifyState
     reason: str | None
     repair: Literal["none", "primary", "backup"]
     bytes_done: int
@@ -162,6 +163,19 @@ class VerifyStatus(TypedDict):
     seconds_left: float | None
     regions_differing: int
     differing_extents: list[tuple[int, int]]
+
+
+class HeatStatus(TypedDict):
+    """What hosts access most, by a decaying count; a merge begins with it.
+
+    *accesses* are those that are remembered, *chunk_size* is the grain of counting. *hot_bytes*
+    are accessed far more than the mean, *hot_bytes_current* of them are local.
+    """
+
+    accesses: int
+    chunk_size: int
+    hot_bytes: int
+    hot_bytes_current: int
 
 
 class StateFileStatus(TypedDict):
@@ -228,6 +242,7 @@ class VolumeStatus(TypedDict):
     resync: NotRequired[ResyncStatus]
     state_file: NotRequired[StateFileStatus]
     verify: NotRequired[VerifyStatus]
+    heat: NotRequired[HeatStatus]
     lio: NotRequired[LioStatus]
     lio_size: NotRequired[int]
     protected: NotRequired[bool]
@@ -242,7 +257,8 @@ class MapSummary(TypedDict):
 
     Each cell is the numbers of its regions of *kinds*, which are disjoint: *current* and *lost* are
     only the rest here, without the kinds that are current or lost as well. Cells are equal but for
-    one region: cell i of n begins at region i * total // n.
+    one region: cell i of n begins at region i * total // n. *accesses* are the decayed counts of
+    host accesses, by cell; a count's grain may be larger than a cell.
     """
 
     volume: str
@@ -250,6 +266,7 @@ class MapSummary(TypedDict):
     region_size: int
     kinds: list[str]
     cells: list[list[int]]
+    accesses: NotRequired[list[int]]
 
 
 class Registry(Protocol):

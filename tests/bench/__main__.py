@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench import hottest_first
 from tests.bench.effort import Effort
 from tests.bench.host_access import measure_lost_and_mirrored, measure_restored
 from tests.bench.merging import MergeBench
@@ -80,6 +81,7 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "report.json").unlink(missing_ok=True)
     begin = time.monotonic()
+    hottest_first.main()  # a model, without the lab
     try:
         figures = run(effort)
     except (LabError, MeasurementError) as error:

@@ -60,6 +60,15 @@ def test_map_is_readable_without_colour() -> None:
     assert lines[10] == "A small letter: other kinds are in the cell as well."
 
 
+def test_cells_that_hosts_use_most_are_underlined() -> None:
+    document = make_map("a", CELLS) | {"accesses": [1] * 15 + [90]}
+    found = Map.of(cast(MapSummary, document))
+    assert [index for index in range(16) if found.is_hot(index)] == [15]
+    assert printed(found).splitlines()[-1] == "Underlined: hosts use it most."
+    assert printed(found, color=True).count("\x1b[1;4;") == 1
+    assert "Underlined" not in printed(make())
+
+
 def test_every_kind_has_a_letter_a_word_and_a_colour_of_its_own() -> None:
     for field in ("letter", "words", "colour", "name"):
         assert len({getattr(kind, field) for kind in KINDS}) == len(KINDS)
@@ -119,7 +128,7 @@ def test_picture_is_a_png(
     command_line: CommandLine, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.volumes["a"] = make_status("a")
-    registry.maps["a"] = make_map("a", CELLS)
+    registry.maps["a"] = make_map("a", CELLS) | {"accesses": list(range(16))}
     path = tmp_path / "map.picture"
     outcome = command_line("map", "a", "--png", str(path))
     assert (outcome.status, outcome.out) == (0, f"The map of a is in {path}\n")

@@ -20,7 +20,7 @@ from tcmu_restore.cli.metric_table import METRICS
 from tcmu_restore.cli.metrics import parse_address
 from tcmu_restore.errors import StateCorruptError
 from tests.cli.command_line import CommandLine
-from tests.service.fake_registry import RESYNC, FakeRegistry, conditions, make_status
+from tests.service.fake_registry import HEAT, RESYNC, VERIFY, FakeRegistry, conditions, make_status
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 
@@ -51,6 +51,8 @@ def volume(registry: FakeRegistry) -> dict[str, Any]:
     status["backup"] |= TRAFFIC | {"reachable": False}
     status["snapshot"] = {"source": "/s", "reachable": True, "reason": ""} | TRAFFIC
     status["resync"] = RESYNC
+    status["verify"] = VERIFY
+    status["heat"] = HEAT
     status["state_file"] = {"path": "/a.db", "error": ""}
     status["counters"] = dict.fromkeys(COUNTERS.split(), 3)
     registry.volumes["a"] = status
@@ -87,6 +89,9 @@ def test_numbers_are_the_status(command_line: CommandLine, volume: dict[str, Any
     assert value(found, "source_session_losses_total", volume="a", source="backup") == 11
     assert value(found, "resync_state", volume="a", state="running") == 1
     assert value(found, "resync_left_bytes", volume="a") == RESYNC["bytes_left"]
+    assert value(found, "verify_state", volume="a", state="running") == 1
+    assert value(found, "verify_differing_regions", volume="a") == 2
+    assert value(found, "hot_current_bytes", volume="a") == HEAT["hot_bytes_current"]
     assert value(found, "read_bytes_total", volume="a", source="snapshot") == 3
     assert value(found, "kept_regions_total", volume="a", how="populated") == 3
 

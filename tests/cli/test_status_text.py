@@ -9,7 +9,7 @@ import pytest
 from tcmu_restore.cli import condition
 from tcmu_restore.cli import status_text as text
 from tcmu_restore.service.registry_seam import VolumeStatus
-from tests.service.fake_registry import RESYNC, conditions, make_status
+from tests.service.fake_registry import HEAT, RESYNC, conditions, make_status
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,12 @@ def test_failed_primary_says_why() -> None:
     assert dict(text.status_rows(volume(primary=primary)))["primary"] == (
         "/dev/p (failed: it vanished)"
     )
+
+
+def test_what_hosts_use_most_is_told_with_how_much_of_it_is_local() -> None:
+    rows = dict(text.status_rows(volume(heat=HEAT)))
+    assert rows["hot"] == "100 MiB are used most, 98 % of it current"
+    assert "hot" not in dict(text.status_rows(volume(heat=HEAT | {"hot_bytes": 0})))
 
 
 def test_closed_volume_has_little_to_say() -> None:

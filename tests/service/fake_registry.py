@@ -19,6 +19,25 @@ RESYNC = {
     "seconds_left": 4.0,
 }
 
+VERIFY = {
+    "state": "running",
+    "reason": "",
+    "repair": "none",
+    "bytes_done": 512 * MiB,
+    "bytes_total": SIZE,
+    "rate_bytes_per_second": 50 * MiB,
+    "seconds_left": 10.0,
+    "regions_differing": 2,
+    "differing_extents": [(0, 8192)],
+}
+
+HEAT = {
+    "accesses": 1000,
+    "chunk_size": MiB,
+    "hot_bytes": 100 * MiB,
+    "hot_bytes_current": 98 * MiB,
+}
+
 
 def make_status(name: str, **changes: Any) -> dict[str, Any]:
     """Return the status of a volume that has just lost everything."""

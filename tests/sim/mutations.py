@@ -182,6 +182,13 @@ MUTATIONS = (
         "",
     ),
     Mutation(
+        "a step of a hot chunk stands for all of it",
+        "MRG-4",
+        "merge_order",
+        "            self._taken.add_range(regions.start, regions.stop)\n",
+        "            self._taken.add_range(regions.start, self._hot[-1].stop)\n",
+    ),
+    Mutation(
         "a failed mirror leaves no stale region",
         "MIR-1",
         "writing",

@@ -11,7 +11,8 @@ from pyroaring import BitMap64
 
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.extent import Extent
-from tcmu_restore.core.merge import plan_merge_step
+from tcmu_restore.core.merge import MergeStep, plan_merge_step
+from tcmu_restore.core.merge_order import MergeOrder
 from tcmu_restore.core.resync import plan_resync_step
 from tcmu_restore.core.verify import Repair, plan_verify_step
 from tcmu_restore.core.volume import Volume
@@ -49,6 +50,9 @@ class Simulation:
         self.trace: list[str] = []
         self.replacing: Volume | None = None
         self.preparing: Volume | None = None
+        self.merging: Volume | None = None
+        """The volume that *order* is for."""
+        self.order = MergeOrder(self.world.volume.state)
 
     def run(self, keep: Collection[int] | None = None) -> None:
         for number in range(ROUNDS * STEPS):
@@ -179,11 +183,27 @@ class Simulation:
         volume = self.world.volume
         if self.world.snapshot is None:
             return None
-        plan = plan_merge_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
-        if plan.step is None:
+        cursor = self.rng.randrange(2 * REGIONS)
+        if cursor < REGIONS:
+            step = plan_merge_step(volume.state, cursor, 2 * REGION).step
+        else:
+            step = self.next_in_order()
+        if step is None:
             return None
-        self.world.start(volume.merge_step(plan.step), _nothing)
-        return plan.step.extent
+        self.world.start(volume.merge_step(step), _nothing)
+        return step.extent
+
+    def next_in_order(self) -> MergeStep | None:
+        """Do as ``merge_job.MergeJob``, hot chunks first."""
+        volume = self.world.volume
+        if self.merging is not volume:
+            self.merging, self.order = volume, MergeOrder(volume.state)
+        step = self.order.next_step(self.rng.choice([REGION, 2 * REGION]))
+        if step is None:
+            self.order.begin_pass(counts_skipped=False)
+        else:
+            self.order.take(step)
+        return step
 
     def begin_resync(self) -> Extent | None:
         volume = self.world.volume
@@ -280,6 +300,8 @@ class Simulation:
         self.faults.mend_all()
         self.must_succeed(world.volume.flush(), "a flush")
         self.resync_all()
+        if world.snapshot is not None and self.rng.random() < 0.5:
+            self.merge_all()
         for region in range(REGIONS):
             self.check_region(region)
         self.resync_all()
@@ -310,6 +332,24 @@ class Simulation:
             self.world.start(self.world.volume.resync_step(extent), _nothing)
             self.drain()
         raise AssertionError("resync does not end")
+
+    def merge_all(self) -> None:
+        """One pass looks at every region, and at none twice (MRG-4)."""
+        state = self.world.volume.state
+        self.order, self.merging = MergeOrder(state), self.world.volume
+        seen = BitMap64()
+        while not state.is_diskless:
+            step = self.order.next_step(self.rng.choice([REGION, 2 * REGION]))
+            if step is None:
+                left = state.selection.within(state.overwrite_map.fillable_in(range(REGIONS)))
+                assert not left, f"a merge passed over regions {list(left)}"
+                return
+            regions = BitMap64(state.geometry.regions(step.extent))
+            assert seen.isdisjoint(regions), "a pass looks at a region twice"
+            assert regions.isdisjoint(state.overwrite_map.sets.current), "MRG-1"
+            seen.update(regions)
+            self.order.take(step)
+            self.must_succeed(self.world.volume.merge_step(step), "a merge step")
 
     def check_region(self, region: int) -> None:
         state = self.world.volume.state

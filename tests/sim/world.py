@@ -30,6 +30,7 @@ from tcmu_restore.core.effects import (
 from tcmu_restore.core.extent import Extent
 from tcmu_restore.core.extent_lock import Held
 from tcmu_restore.core.geometry import Geometry
+from tcmu_restore.core.heat import Heat
 from tcmu_restore.core.intent_log import IntentLog
 from tcmu_restore.core.mirroring import MirrorPolicy
 from tcmu_restore.core.overwrite_map import OverwriteMap
@@ -81,6 +82,14 @@ class SimMap(OverwriteMap):
         return super().accept_outdated(regions)
 
 
+def heat_fact(rng: Random) -> dict[str, Any]:
+    """Return counts as an earlier run may have kept them: some chunks are hot."""
+    flat: list[int] = []
+    for chunk in range(REGIONS // 2):
+        flat += (1 if chunk else 0, rng.choice([0, 1, 50, 60]))
+    return {"chunk_size": 2 * REGION, "accesses": 20, "counts": flat}
+
+
 class World:
     """Stores, links and the durable state; survives crashes, unlike the volume."""
 
@@ -115,6 +124,7 @@ class World:
         self.backlog_max = rng.choice([REGION, 1 << 20])
         self.armed_max = rng.choice([1, 2, 4])
         self.on_accept: Callable[[BitMap64], None] = lambda _: None
+        self.heat_fact = heat_fact(Random(content))
         self.volume = self.open_volume()
 
     def open_volume(self) -> Volume:
@@ -135,6 +145,8 @@ class World:
         )
         state.selection = select(geometry, self.selected)
         overwrite_map.on_lost = lambda regions: self.check_lost(state, regions)
+        state.heat = Heat(geometry, chunk_size=2 * REGION)
+        state.heat.restore(self.heat_fact)
         volume = Volume(state)
         volume.recover()
         self.identity, self.attached = self.recorded, None
