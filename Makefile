@@ -48,8 +48,9 @@ sim: $(STAMP)  ## hunt mistakes in the simulator for SECONDS (60) with fresh see
 mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each of them
 	$(BIN)/python -m tests.sim.mutants --enough $(ENOUGH)
 
-lab: $(STAMP)  ## the scenarios on real kernels, in virtual machines
-	$(SUDO) $(BIN)/python -m pytest -m lab tests/lab
+LABS ?= 2
+lab: image  ## the scenarios on real kernels, in virtual machines; LABS (2) labs side by side
+	$(SUDO) $(BIN)/python -m pytest -v -m lab tests/lab -n $(LABS) --dist loadgroup
 
 TIMES ?= 10
 lab-soak: $(STAMP)  ## every failure scenario, TIMES times, with a report in build/lab/soak.json

@@ -11,7 +11,7 @@ from vagrant.lab import Lab
 from .failures import SCENARIOS
 from .failures.metadata_cost import measure_metadata_cost
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
@@ -19,7 +19,9 @@ def test_nothing_acknowledged_is_lost(lab: Lab, scenario: Callable[[Lab], None])
     scenario(lab)
 
 
-def test_metadata_cost_is_reported(lab: Lab) -> None:
+def test_metadata_cost_is_reported(
+    lab: Lab, record_property: Callable[[str, object], None]
+) -> None:
     cost = measure_metadata_cost(lab, seconds=15)
-    print(cost)
+    record_property("measured", str(cost))
     assert cost.host_writes > 0
