@@ -89,11 +89,9 @@ def _create_new(host: Host, request: CreateRequest) -> Record:
 def _take(host: Host, plan: _Plan, request: CreateRequest) -> Record:
     if request.origin.startswith("fileio/"):
         _flush(plan.backing.path)
-    # Now, and not later: whoever compares times must never take an older snapshot for a newer one.
-    record = replace(plan.record, created=_timestamp(host))
-    host.records.save(record)
-    plan.provider.take(plan.backing, record.device, request.size)
-    record = replace(record, is_taken=True)
+    host.records.save(plan.record)
+    plan.provider.take(plan.backing, plan.record.device, request.size)
+    record = replace(plan.record, is_taken=True)
     host.records.save(record)
     return record
 
@@ -159,7 +157,8 @@ def _plan(host: Host, request: CreateRequest) -> _Plan:
         portals=_portals(portal, group),
         serial=make_serial(origin.serial),
         extents=_extents(host, request, origin),
-        created=_timestamp(host),
+        # now, and not later: an older snapshot must never be taken for a newer one
+        created=host.now().isoformat(timespec="seconds"),
         is_taken=False,
     )
     if host.lio.has_target(record.target):
@@ -222,7 +221,3 @@ def _flush(path: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise SnapshotCommandError(f"Flushing {path}", str(error.strerror)) from error
-
-
-def _timestamp(host: Host) -> str:
-    return host.now().isoformat(timespec="seconds")
