@@ -24,8 +24,8 @@ from .errors import (
 )
 from .host import Host
 from .identity import make_serial
-from .lio import Origin, OriginGroup
 from .listing import find_orphan
+from .origin import Origin, OriginGroup
 from .portal import Portal, parse_portal
 from .provider import SnapshotProvider
 from .record import Record, check_name
@@ -103,9 +103,7 @@ def _finish(host: Host, record: Record) -> Record:
     if fault is not None:
         raise SnapshotBrokenError(record.snapshot, fault)
     if host.lio.is_exported(record):
-        host.lio.save(
-            record, provider.plugin
-        )  # the last step, which may be the one that is missing
+        host.lio.save(record, provider.plugin)  # the last step: it may be the missing one
     else:
         group = host.lio.origin_group(record.origin, parse_portal(record.portals[0]))
         provider.activate(record.device)
