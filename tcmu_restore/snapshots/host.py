@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ from . import command
 from .backing import Backing, find_backing
 from .command import Run
 from .errors import LioUnavailableError
-from .lio import Lio, load_rtslib
+from .lio import Lio
 from .record import RecordFolder
 
 
@@ -39,4 +41,16 @@ def this_host(rtslib: Any | None = None) -> Host:
     """
     if os.geteuid() != 0:
         raise LioUnavailableError("only root may use it")
-    return Host(Lio(rtslib or load_rtslib()))
+    return Host(Lio(rtslib or _load_rtslib()))
+
+
+def _load_rtslib() -> Any:
+    """Return the rtslib module. Raises LioUnavailableError: it is not installed."""
+    # The library moves the kernel's db_root before the first device and complains after it.
+    warnings.filterwarnings("ignore", message="Cannot set dbroot")
+    for module in ("rtslib", "rtslib_fb"):
+        try:
+            return importlib.import_module(module)
+        except ImportError:
+            continue
+    raise LioUnavailableError("rtslib is not installed for this Python")

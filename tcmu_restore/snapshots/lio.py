@@ -7,76 +7,24 @@ an open shell of it holds a lock.
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import BadSettingError, RestoreError
 from .errors import (
-    LioUnavailableError,
     OriginNotExportedError,
     SnapshotCommandError,
     UnknownOriginError,
 )
 from .export_plan import LUN, plan_group
 from .identity import origin_of_serial
+from .origin import PLUGINS, Origin, OriginGroup, Stranger
 from .portal import Portal, listening_portal, parse_portal
 from .record import Record
 
-PLUGINS: Final = ("block", "fileio")
-
 _IQN_LENGTH_MAX: Final = 223
 """Characters. Source: RFC 7143 section 4.2.7.1."""
-
-
-def load_rtslib() -> Any:
-    """Return the rtslib module. Raises LioUnavailableError: it is not installed."""
-    # The library moves the kernel's db_root before the first device and complains after it.
-    warnings.filterwarnings("ignore", message="Cannot set dbroot")
-    for module in ("rtslib", "rtslib_fb"):
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
-    raise LioUnavailableError("rtslib is not installed for this Python")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A storage object, mostly the one of which a snapshot is taken. Sizes are bytes."""
-
-    name: str
-    path: str
-    size: int
-    block_size: int
-    serial: str
-
-
-@dataclass(frozen=True, slots=True)
-class OriginGroup:
-    """The portal group that exports the origin, in saveconfig's form, as its LUN *lun*."""
-
-    target: str
-    group: dict[str, Any]
-    lun: int
-
-    @property
-    def portals(self) -> list[Portal]:
-        """Where it listens, ascending."""
-        return sorted(_portal(item) for item in self.group["portals"])
-
-
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A storage object that serves a snapshot, by its serial number, and its target, if any."""
-
-    storage_object: Origin
-    plugin: str
-    target: str = ""
-    portals: tuple[str, ...] = ()
 
 
 class Lio:
@@ -282,7 +230,3 @@ def _stranger(each: Any) -> Stranger:
         portals = tuple(f"{at.ip_address}:{at.port}" for at in group.network_portals)
         return Stranger(origin, each.plugin, str(group.parent_target.wwn), portals)
     return Stranger(origin, each.plugin)
-
-
-def _portal(item: dict[str, Any]) -> Portal:
-    return Portal(str(item["ip_address"]), int(item["port"]))

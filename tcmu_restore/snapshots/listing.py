@@ -11,8 +11,8 @@ from typing import Any, Literal
 from .choice import provider_named
 from .host import Host
 from .identity import origin_of_serial
-from .lio import Stranger
 from .lvm_provider import ClassicProvider
+from .origin import Stranger
 from .record import Record
 from .reflink import ReflinkProvider
 

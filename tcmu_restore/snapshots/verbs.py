@@ -24,8 +24,8 @@ from .errors import (
 )
 from .host import Host
 from .identity import make_serial
-from .lio import Origin, OriginGroup
 from .listing import find_orphan
+from .origin import Origin, OriginGroup
 from .portal import Portal, parse_portal
 from .provider import SnapshotProvider
 from .record import Record, check_name
@@ -89,11 +89,9 @@ def _create_new(host: Host, request: CreateRequest) -> Record:
 def _take(host: Host, plan: _Plan, request: CreateRequest) -> Record:
     if request.origin.startswith("fileio/"):
         _flush(plan.backing.path)
-    # Now, and not later: whoever compares times must never take an older snapshot for a newer one.
-    record = replace(plan.record, created=_timestamp(host))
-    host.records.save(record)
-    plan.provider.take(plan.backing, record.device, request.size)
-    record = replace(record, is_taken=True)
+    host.records.save(plan.record)
+    plan.provider.take(plan.backing, plan.record.device, request.size)
+    record = replace(plan.record, is_taken=True)
     host.records.save(record)
     return record
 
@@ -105,9 +103,7 @@ def _finish(host: Host, record: Record) -> Record:
     if fault is not None:
         raise SnapshotBrokenError(record.snapshot, fault)
     if host.lio.is_exported(record):
-        host.lio.save(
-            record, provider.plugin
-        )  # the last step, which may be the one that is missing
+        host.lio.save(record, provider.plugin)  # the last step: it may be the missing one
     else:
         group = host.lio.origin_group(record.origin, parse_portal(record.portals[0]))
         provider.activate(record.device)
@@ -159,7 +155,8 @@ def _plan(host: Host, request: CreateRequest) -> _Plan:
         portals=_portals(portal, group),
         serial=make_serial(origin.serial),
         extents=_extents(host, request, origin),
-        created=_timestamp(host),
+        # now, and not later: an older snapshot must never be taken for a newer one
+        created=host.now().isoformat(timespec="seconds"),
         is_taken=False,
     )
     if host.lio.has_target(record.target):
@@ -222,7 +219,3 @@ def _flush(path: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise SnapshotCommandError(f"Flushing {path}", str(error.strerror)) from error
-
-
-def _timestamp(host: Host) -> str:
-    return host.now().isoformat(timespec="seconds")

@@ -112,7 +112,9 @@ def log_out(lab: Lab, made: dict[str, Any]) -> None:
 
 def check_read_only(lab: Lab, device: str) -> None:
     """The target itself refuses a write, whatever the initiator's kernel thinks of the disk."""
-    write = f"sg_raw --send=512 --infile=/dev/zero {device} 2a 00 00 00 00 00 00 00 01 00"
+    write = (
+        f"sg_raw --readonly --send=512 --infile=/dev/zero {device} 2a 00 00 00 00 00 00 00 01 00"
+    )
     assert "Data Protect" in lab.primary.run(f"{write} 2>&1 || true")
 
 
@@ -129,7 +131,7 @@ def test_snapshots_are_exported_stay_as_they_were_and_survive_a_reboot(backup: L
         found = made[origin]
         assert (found["provider"], found["device"], found["size"]) == (provider, device, SIZE)
         assert found["url"] == f"iscsi://{BULK}/{found['target']}/0"
-        lab.backup.run(write_pattern(path, MIB, 8 * MIB, "after"))
+        lab.backup.run(write_pattern(path, MIB, 2 * MIB, "after"))
         assert lab.backup.run(digest_at(path, 0, SIZE)) != before[origin]
 
     assert restore(lab, create_command("block/thin")) == made["block/thin"]
@@ -227,7 +229,8 @@ done
 def test_bad_input_and_no_space_end_in_one_sentence_and_change_nothing(backup: Lab) -> None:
     lab = backup
     lab.backup.run(MAKE_BAD)
-    state = "ls -R /sys/kernel/config/target/iscsi /sys/kernel/config/target/core | sha256sum; lvs"
+    state = "ls -R /sys/kernel/config/target/iscsi /sys/kernel/config/target/core | sha256sum; "
+    state += "lvs -o lv_name,origin,lv_size"
     before = lab.backup.run(state)
     commands = {case: command for case, (command, _) in BAD_INPUT.items()}
     lab.backup.put("/tmp/cases.json", json.dumps(commands).encode())

@@ -29,6 +29,10 @@ def test_extents_are_as_few_as_can_be_and_hold_the_same_bytes(
     assert all(end < offset for end, (offset, _) in zip(ends, checked[1:], strict=False))
 
 
+def test_extents_that_touch_are_one() -> None:
+    assert check_extents([(8, 2), (2, 2), (0, 2)], SIZE) == ((0, 4), (8, 2))
+
+
 @pytest.mark.parametrize("extent", [(0, 0), (-1, 1), (3, -1)])
 def test_extent_without_bytes_is_refused(extent: tuple[int, int]) -> None:
     with pytest.raises(BadSettingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tcmu_restore.snapshots.errors import (
     UnknownOriginError,
 )
 from tcmu_restore.snapshots.listing import describe, list_snapshots
+from tcmu_restore.snapshots.reflink import ReflinkProvider
 from tcmu_restore.snapshots.verbs import CreateRequest, create, delete
 from tcmu_restore.units import GiB, MiB
 from tests.snapshots.rig import IQN, SECRETS, PowerCut, Rig
@@ -104,6 +106,23 @@ def test_classic_snapshot_has_an_area_of_a_fifth_or_as_chosen(rig: Rig) -> None:
     assert areas == [13_422_080, 8 * MiB, 8 * MiB]
 
 
+def test_file_and_what_is_behind_a_cache_is_flushed_before_it_is_taken(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def note(descriptor: int) -> None:
+        order.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    def take(*_: Any) -> None:
+        order.append("taken")
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(ReflinkProvider, "take", take)
+    create(rig.host, request("fileio/file"))
+    assert str(rig.file) in order[: order.index("taken")]
+
+
 def test_delete_leaves_nothing_and_is_done_once(rig: Rig) -> None:
     create(rig.host, request())
     assert delete(rig.host, "s1")
@@ -132,6 +151,7 @@ def test_create_cut_off_anywhere_is_listed_and_finished_by_the_same_command(
             rig.lio.reboot()
         is_started = bool(rig.left())
         assert (states(rig) == {}) == (not is_started), fatal
+        assert "broken" not in states(rig).values(), fatal
         rig.lvm.generation, rig.hours = 2, 1
         made = create(rig.host, request())
         lv = rig.lvm.lvs["restore-s1"]
