@@ -37,7 +37,9 @@ class RestoreObjectMixin(LossCommands, LifeCommands):
         """
         with shell_errors(self.ui.ExecutionError):
             status = self.client.status(self.volume)
-        lines = status_lines(status, replace_command="replace_primary")
+        lines = status_lines(
+            status, replace_command="replace_primary", attach_command="attach_snapshot"
+        )
         self.shell.con.display("\n".join(lines))
 
     def ui_command_prepare_snapshot(self) -> None:

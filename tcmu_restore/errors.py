@@ -13,9 +13,12 @@ so nothing in it can be obeyed by a terminal.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .text import printable
+
+SENTENCE_LENGTH_MAX: Final = 3000
+"""Characters: several paths of a usual length; what is longer was meant to fill a log."""
 
 
 @dataclass(eq=False)
@@ -26,7 +29,8 @@ class RestoreError(Exception):
     retryable: ClassVar[bool] = False
 
     def __str__(self) -> str:
-        return printable(self.template.format_map(vars(self)))
+        text = printable(self.template.format_map(vars(self)))
+        return text if len(text) <= SENTENCE_LENGTH_MAX else f"{text[:SENTENCE_LENGTH_MAX]}…"
 
 
 # --- what the admin typed or configured ---------------------------------------------------

@@ -33,10 +33,13 @@ def condition_names(status: VolumeStatus) -> list[str]:
     return [condition["name"].replace("_", " ") for condition in conditions(status)]
 
 
-def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> list[str]:
+def next_steps(
+    status: VolumeStatus, *, replace_command: str | None = None, attach_command: str | None = None
+) -> list[str]:
     """Return what to do next, a sentence each: one a condition, then what can be typed at once.
 
-    *replace_command* takes a disk's path, where it is not the command line's that is typed.
+    *replace_command* takes a disk's path and *attach_command* a snapshot's, where it is not the
+    command line's that is typed.
     """
     every = [condition for condition in conditions(status) if condition["advice"]]
     if len(every) == 1:
@@ -49,16 +52,17 @@ def next_steps(status: VolumeStatus, *, replace_command: str | None = None) -> l
             "The failed disk is back. Give it to the volume again with: "
             f"{command} {returned_path(status)}"
         )
-    steps += [_shipped_step(status["volume"], offer) for offer in status.get("shipped", [])]
+    command = attach_command or f"tcmu-restore attach-snapshot {status['volume']}"
+    steps += [_shipped_step(offer, command) for offer in status.get("shipped", [])]
     return steps + _rebuild_steps(status, " ".join(steps)) + _lio_steps(status)
 
 
-def _shipped_step(name: str, offer: ShippedSnapshot) -> str:
+def _shipped_step(offer: ShippedSnapshot, command: str) -> str:
     what = f"snapshot of this volume, exported {offer['taken']},"
     path = shlex.quote(offer["path"])
     if offer["problem"]:
         return f"A {what} is here at {path}, but {offer['problem']}."
-    return f"A {what} is here. Use it with: tcmu-restore attach-snapshot {name} {path}"
+    return f"A {what} is here. Use it with: {command} {path}"
 
 
 def is_disk_back(status: VolumeStatus) -> bool:

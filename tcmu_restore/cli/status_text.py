@@ -185,12 +185,14 @@ def status_rows(status: VolumeStatus) -> list[tuple[str, str]]:
     ]
 
 
-def status_lines(status: VolumeStatus, *, replace_command: str | None = None) -> list[str]:
+def status_lines(
+    status: VolumeStatus, *, replace_command: str | None = None, attach_command: str | None = None
+) -> list[str]:
     """Return the whole status as plain lines, what to do next last; see ``next_steps``."""
     rows = status_rows(status)
     if is_open(status):
         rows.append(("merge", merge_line(status["merge"])))
-    steps = next_steps(status, replace_command=replace_command)
+    steps = next_steps(status, replace_command=replace_command, attach_command=attach_command)
     return [f"{label:>8}  {text}" for label, text in rows] + ["", *steps]
 
 

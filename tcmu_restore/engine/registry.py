@@ -330,17 +330,12 @@ class VolumeRegistry:
             WrongStateError: one is attached. SourceError: it cannot be reached.
         """
         engine = self.engine(name)
-        if engine.snapshot is not None or engine.is_preparing:
-            busy = "another command is under way"
-            reason = "one is attached already" if engine.snapshot else busy
-            raise WrongStateError(name, "attach a snapshot", reason)
+        if engine.snapshot is not None:
+            raise WrongStateError(name, "attach a snapshot", "one is attached already")
         selected = check_extents(engine.volume.state.geometry, extents)
-        engine.is_preparing = True
-        try:
+        with engine.alone("attach a snapshot"):
             record = {"source": snapshot, "credentials": credentials, "extents": selected}
             await self._attach(engine, record)
-        finally:
-            engine.is_preparing = False
 
     async def _attach(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
         source = await self._connect_snapshot(engine, record, None)
@@ -361,7 +356,8 @@ class VolumeRegistry:
         """Forget the attached snapshot. A disk that we mounted for it may be pulled out then."""
         engine = self.engine(name)
         record = engine.facts.get("snapshot") or {}
-        await engine.drop_snapshot()
+        with engine.alone("detach the snapshot"):
+            await engine.drop_snapshot()
         if self._shipped is not None:
             await self._shipped.detached(name, record["source"], record["identity"])
 
@@ -375,12 +371,14 @@ class VolumeRegistry:
 
         Raises:
             BadImageError, IdentityMismatchError: it is not used. StateWriteError.
+            WrongStateError: another command is under way.
         """
         engine = self.engine(name)
-        record = engine.facts["snapshot"] | {"source": path}
-        await self._take_up_snapshot(engine, record)
-        await engine.db.commit_facts({"snapshot": record})
-        engine.facts["snapshot"] = record
+        with engine.alone("use the snapshot again"):
+            record = engine.facts["snapshot"] | {"source": path}
+            await self._take_up_snapshot(engine, record)
+            await engine.db.commit_facts({"snapshot": record})
+            engine.facts["snapshot"] = record
         engine.events.add("snapshot", f"The snapshot is there again: {path}.")
         engine.snapshot_changed(True)
 

@@ -32,6 +32,9 @@ from .volume_engine import VolumeEngine
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 1.0
+"""When to look again at a volume that is busy with a verb of the admin's."""
+
 CLOSE_SECONDS = 10.0
 """How long the end waits for a disk that hangs."""
 
@@ -198,6 +201,9 @@ class ShippedDisks:
 
     async def _take(self, engine: VolumeEngine) -> None:
         """Use what may be used without being asked."""
+        if engine.is_preparing:
+            get_running_loop().call_later(RETRY_SECONDS, self.look)
+            return
         record = engine.facts.get("snapshot")
         chosen = None
         if record is None:
@@ -218,7 +224,7 @@ class ShippedDisks:
     def _choose(self, engine: VolumeEngine) -> FoundImage | None:
         """Return the snapshot to attach by itself: nothing whose age is unknown."""
         needs = engine.volume.state.overwrite_map.lost_count > 0 and _since(engine) is not None
-        if not needs or not engine.definition.shipped.auto_attach or engine.is_preparing:
+        if not needs or not engine.definition.shipped.auto_attach:
             return None
         usable = (offer.image for offer in engine.offers if not offer.problem)
         return next(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from asyncio import Event, Task, get_running_loop, wait_for
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -262,26 +263,30 @@ class VolumeEngine:
 
     async def run_verb(self, verb: str, procedure: Callable[[], Procedure[None]]) -> None:
         """Run an admin's *procedure*, one at a time. Raises WrongStateError and what it raises."""
+        try:
+            with self.alone(verb), self.events.verb(verb):
+                await self.driver.run(procedure())
+        finally:
+            self.changed()
+
+    @contextmanager
+    def alone(self, verb: str) -> Iterator[None]:
+        """Keep other verbs out within the block. Raises WrongStateError if one is under way."""
         if self.is_preparing:
             raise WrongStateError(self.name, verb, "another command is under way; try again")
         self.is_preparing = True
         try:
-            with self.events.verb(verb):
-                await self.driver.run(procedure())
+            yield
         finally:
             self.is_preparing = False
-            self.changed()
 
     async def replace_primary(self, path: str) -> None:
         """Make the disk at *path* the primary. See ``primary_guard.PrimaryGuard.replace``."""
-        if self.is_preparing:
-            raise WrongStateError(self.name, "replace the primary", "another command is under way")
-        self.is_preparing = True
-        try:
-            with self.events.verb(f"replace the primary by {path}"):
-                self.facts["primary_identity"] = await self.guard.replace(path)
-        finally:
-            self.is_preparing = False
+        with (
+            self.alone("replace the primary"),
+            self.events.verb(f"replace the primary by {path}"),
+        ):
+            self.facts["primary_identity"] = await self.guard.replace(path)
         self.merge.primary_replaced()
         self.definition = replace(self.definition, primary=path)
 

@@ -27,7 +27,13 @@ from dbus_fast import (
 from dbus_fast.aio import MessageBus
 
 from ..errors import RestoreError, ServiceUnavailableError, UnknownVolumeError
-from ..options import DBUS_GROUP, DBUS_MANAGER, DBUS_NAME, DBUS_PATH
+from ..options import (
+    DBUS_GROUP,
+    DBUS_MANAGER,
+    DBUS_NAME,
+    DBUS_PATH,
+    VOLUME_NAME_LENGTH_MAX,
+)
 from . import bus as message_bus
 from . import contract
 from .errors import encode_error
@@ -176,7 +182,7 @@ class Server:
         method = contract.METHODS.get(message.member or "")
         if method is None or method.in_signature != message.signature:
             return None
-        name = str(message.body[0]) if method.arguments else "-"
+        name = str(message.body[0])[: 2 * VOLUME_NAME_LENGTH_MAX] if method.arguments else "-"
         run = partial(self._manager.call, method.member, message.body)
         return _Call(name, method.result, run)
 

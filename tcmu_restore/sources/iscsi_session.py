@@ -187,7 +187,7 @@ class IscsiSession:
         if self._context.is_redirected:
             raise SourceLoginError(self._name, "the target moved to another address; name that one")
         if not self._context.is_logged_in:
-            reason = self._context.error
+            reason = self._context.error.rstrip(".")
             is_refusal = not any(f"({status})" in reason for status in (0x300, 0x301, 0x302))
             kind = SourceLoginError if is_refusal else SourceUnreachableError
             raise kind(self._name, reason)

@@ -155,6 +155,19 @@ def test_returned_disk_comes_with_the_command_to_type() -> None:
     assert len(condition.next_steps(status)) == 1
 
 
+def test_carried_snapshot_comes_with_the_command_to_type_or_why_not() -> None:
+    offer = {"path": "/mnt/my disk/a", "taken": "2026-01-02T03:04:05+00:00", "problem": ""}
+    old = {"path": "/mnt/old", "taken": "2025-01-02T03:04:05+00:00", "problem": "it is old"}
+    status = volume(shipped=[offer, old], conditions=conditions("restoring"))
+    _, good, bad = condition.next_steps(status)
+    what = "A snapshot of this volume, exported 2026-01-02T03:04:05+00:00, is here."
+    assert good == f"{what} Use it with: tcmu-restore attach-snapshot a '/mnt/my disk/a'"
+    assert bad.endswith("is here at /mnt/old, but it is old.")
+    assert "attach" not in bad
+    steps = condition.next_steps(status, attach_command="attach_snapshot")
+    assert steps[1].endswith("with: attach_snapshot '/mnt/my disk/a'")
+
+
 def test_outdated_extents_are_shown_as_far_as_there_is_room() -> None:
     extents = [[4096 * index, 4096] for index in range(3)]
     rows = dict(text.status_rows(volume(outdated_extents=extents)))

@@ -304,3 +304,19 @@ def test_install_handler_prints_what_was_done(
     assert (outcome.out + outcome.err).startswith("Building the handler; ")
     assert outcome.out.endswith(f"installed {folder}\n")
     assert command_line("uninstall-handler").out == "removed None\n"
+
+
+@pytest.mark.parametrize("verb", [("status", "a"), ("status",), ("list",)])
+def test_what_a_peer_says_moves_no_cursor(
+    command_line: CommandLine, registry: FakeRegistry, verb: tuple[str, ...]
+) -> None:
+    hostile = "x\x1b[2J\x1b]0;title\x07\ny"
+    status = make_status("a", advice=hostile)
+    status["backup"] |= {"reachable": False, "reason": hostile}
+    status["merge"] |= {"state": "running", "reason": hostile}
+    status["shipped"] = [{"path": hostile, "taken": hostile, "problem": ""}]
+    registry.volumes["a"] = status
+    shown = command_line(*verb).out
+    assert "\x1b[2J" not in shown
+    assert "\x1b]" not in shown
+    assert "\x07" not in shown

@@ -114,6 +114,19 @@ def test_definition_that_is_a_bomb_is_refused(content: bytes) -> None:
         assert refused_with(BadDefinitionError, lambda: load_definition(path.parent, "v"))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        DEFINITION + b'"\\u001b[2J" = true\n',
+        DEFINITION.replace(b"async", b"\\u001b[2J\\n"),
+    ],
+)
+def test_what_a_terminal_obeys_is_written_out(content: bytes) -> None:
+    with private(content) as path:
+        said = refused_with(BadDefinitionError, lambda: load_definition(path.parent, "v"))
+    assert "\\x1b[2J" in said
+
+
 @fuzzed
 @given(tampered(CREDENTIALS))
 def test_credentials_and_their_secret_is_never_repeated(content: bytes) -> None:

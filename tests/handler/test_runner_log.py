@@ -37,3 +37,9 @@ def test_traceback_goes_line_by_line(lines: Lines) -> None:
     assert lines[0] == (3, "what")
     assert lines[-1] == (3, "ValueError: cause")
     assert all("\n" not in text for _, text in lines)
+
+
+def test_message_of_a_peer_begins_no_line_and_moves_no_cursor(lines: Lines) -> None:
+    log = logging.getLogger("tcmu_restore.x")
+    log.warning("it said %s", "x\n2026-01-01 [ERROR] forged\x1b[2J\u2028y")
+    assert lines == [(4, "it said x\\n2026-01-01 [ERROR] forged\\x1b[2J\\u2028y")]
