@@ -211,7 +211,7 @@ def save_protection(directory: Path, name: str, mirror: MirrorPolicy) -> None:
         start = table.start() if table else len(text)
         top = _POLICY_LINES.sub("", text[:start])
         changed = lines + top + text[start:]
-        parse_toml(changed)
+        parse_toml(changed.encode())
         _write_whole(path, changed)
     except (OSError, ValueError) as error:
         raise BadDefinitionError(str(path), str(error)) from error
