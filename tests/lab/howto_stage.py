@@ -58,6 +58,15 @@ _CREATE_VOLUME = (
     + _SERVER_TARGET.replace("STORAGE", "/backstores/user:restore/vm01")
 )
 
+_MAKE_KEY = """mkdir -p -m 700 /root/.ssh
+[ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+cat /root/.ssh/id_ed25519.pub"""
+
+_LET_IN = """rm -f /run/nologin; systemctl enable --quiet --now ssh
+mkdir -p -m 700 /root/.ssh
+grep -qxF '{0}' /root/.ssh/authorized_keys || echo '{0}' >>/root/.ssh/authorized_keys
+cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"""
+
 _LOG_IN = f"""iscsiadm -m discovery -t sendtargets -p 10.77.3.2 >/dev/null
 iscsiadm -m node -T {_IQN}server -p 10.77.3.2 --login >/dev/null
 udevadm wait --timeout=30 {_DEVICE}"""
@@ -70,6 +79,7 @@ class HowToStage:
         "a backup host": "clean",
         "a LUN without its disk": "lose_plain_disk",
         "a volume with a blank disk": "make_volume",
+        "the primary may log in to the backup host": "let_in",
         "a volume in sync": "make_volume_in_sync",
         "disk1 is pulled out": "pull_out",
         "disk1 is put back": "put_back",
@@ -116,6 +126,12 @@ class HowToStage:
         """Serve the volume, with everything local and a host that uses it."""
         self.make_volume()
         self.run("initiator", f"{_LOG_IN}\ndd if={_DEVICE} of=/dev/null bs=1M status=none")
+
+    def let_in(self) -> None:
+        """Give the primary a key, the backup host its public half, and the primary the host's."""
+        key = self.run("primary", _MAKE_KEY).strip().splitlines()[-1]
+        host_key = self.run("backup host", _LET_IN.format(key)).strip().splitlines()[-1]
+        self.run("primary", f"echo '10.77.1.1 {host_key}' >/root/.ssh/known_hosts")
 
     def pull_out(self, disk: str = "disk1") -> None:
         """Let a disk vanish."""
