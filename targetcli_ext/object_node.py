@@ -12,14 +12,15 @@ from tcmu_restore.cli.status_text import status_lines
 from . import completion
 from .life_node import LifeCommands
 from .loss_node import LossCommands
+from .restore_node import RestoreFromCommand
 from .translation import shell_errors
 
 MERGE_ACTIONS: Final = ("start", "pause", "resume", "cancel")
 RESYNC_ACTIONS: Final = ("pause", "resume")
 
 
-class RestoreObjectMixin(LossCommands, LifeCommands):
-    """The volume's commands. None of them blocks: a merge runs in the service."""
+class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand):
+    """The volume's commands. None blocks but restore_from: a merge runs in the service."""
 
     def summary(self) -> tuple[str, bool | None]:
         """Return targetcli's own text and the volume's state."""

@@ -89,6 +89,9 @@ def make_handover(
     if loaded is None:
         raise HandoverError(name, "it has no backstore in LIO", "Nothing was changed.")
     plan = make_plan(status, loaded, forget=forget)
+    if status.get("restore_from") is not None:
+        reason = f"a restore-from is not finished; see: tcmu-restore status {name}"
+        raise HandoverError(name, reason, "Nothing was changed.")
     if lio_restore.has_registrations(lio_restore.find_object(rtslib, name)):
         reason = "initiators have persistent reservations on it; let them unregister"
         raise HandoverError(name, reason, "Nothing was changed.")

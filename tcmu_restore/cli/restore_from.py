@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from ..remote.backup_host import HostSettings, SnapshotRequest
 from .context import CliContext
 from .extent import extent_option
-from .restore_run import RestoreRun, RestoreSettings, unfinished_lines
+from .restore_run import RestoreRun, unfinished_lines
+from .restore_settings import RestoreSettings, make_settings
 from .size import size_option
 from .snapshot import CREDENTIALS_OPTION
 
@@ -64,29 +62,23 @@ def restore_from(  # noqa: PLR0913, PLR0917 - one parameter an option
     if abort or forget:
         _abort(run, name, backup_host, forget=forget, is_abort=abort)
         return
-    host = HostSettings(
-        address=backup_host or "",
+    settings = make_settings(
+        address=backup_host,
         user=user,
         port=port,
-        key=_absolute(key),
-        known_hosts=_absolute(known_hosts),
-        login=_absolute(login),
-    )
-    request = SnapshotRequest(
-        snapshot="",
-        origin="",
+        key=key,
+        known_hosts=known_hosts,
+        login=login,
+        origin=origin,
         target=target,
         portal=portal,
         extents=extents or None,
         partition=partition,
         provider=provider,
         size=size,
+        credentials=credentials,
     )
-    settings = RestoreSettings(
-        host=host, request=request, origin=origin, credentials=_absolute(credentials)
-    )
-    _check_host(host)
-    _restore(cli, run, name, settings if backup_host else None)
+    _restore(cli, run, name, settings)
 
 
 def _restore(cli: CliContext, run: RestoreRun, name: str, settings: RestoreSettings | None) -> None:
@@ -111,15 +103,3 @@ def _abort(
     removed = run.abort(name, forget=forget)
     what = "Removed; what is merged stays." if removed else "There is no unfinished restore."
     run.console.print(f"{name}: {what}", markup=False, highlight=False)
-
-
-def _check_host(host: HostSettings) -> None:
-    ours = (host.port, host.key, host.known_hosts)
-    if host.is_targetd and any(value is not None for value in ours):
-        raise click.UsageError("--port, --key and --known-hosts are for SSH, not for targetd.")
-    if not host.is_targetd and host.login is not None:
-        raise click.UsageError("--login is for targetd: BACKUP_HOST must be its URL.")
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())

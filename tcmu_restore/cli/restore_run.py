@@ -24,7 +24,7 @@ from ..errors import (
     VolumeNotOpenError,
 )
 from ..options import STATE_DIR, VOLUME_NAME, VOLUME_NAME_LENGTH_MAX
-from ..remote.backup_host import BackupHost, HostSettings, SnapshotRequest
+from ..remote.backup_host import BackupHost, HostSettings
 from ..remote.procedure import RestoreFrom, Surroundings
 from ..remote.record import RestoreRecord, Step, load_record, locked
 from ..service.errors import error_class
@@ -33,21 +33,12 @@ from .client import ServiceClient
 from .condition import is_open
 from .errors import NoBackupHostError, ReplyError
 from .merge_wait import wait_for_merge
+from .restore_settings import RestoreSettings
 
 SNAPSHOT_NAME_LENGTH_MAX: Final = 64
 """What the backup host's commands take."""
 
 _RETRYABLE: Final = (ServiceUnavailableError, VolumeNotOpenError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreSettings:
-    """What the admin said. *request* lacks its names; *origin* None: to be found out."""
-
-    host: HostSettings
-    request: SnapshotRequest
-    origin: str | None = None
-    credentials: str | None = None
 
 
 def connect_host(settings: HostSettings) -> BackupHost:

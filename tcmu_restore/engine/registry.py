@@ -135,6 +135,7 @@ class VolumeRegistry:
         state_path = self.state_dir / f"{name}.db"
         if definition_path(self.definition_dir, name).exists() or state_path.exists():
             raise VolumeExistsError(name)
+        self._check_no_restore(name)
         policy = parse_mirror(mirror)
         peer = PeerDefinition(backup, credentials, header_digest)
         parse_iscsi_url(backup)
@@ -159,12 +160,16 @@ class VolumeRegistry:
         self.check(name)
         if name in self._open:
             raise VolumeInUseError(name)
-        if record_path(self.state_dir, name).exists():
-            raise UnfinishedRestoreError(name, "its snapshot may still be on the backup host")
+        self._check_no_restore(name)
         definition_path(self.definition_dir, name).unlink()
         for suffix in ("", *BESIDE):
             with suppress(FileNotFoundError):
                 (self.state_dir / f"{name}.db{suffix}").unlink()
+
+    def _check_no_restore(self, name: str) -> None:
+        """Raise UnfinishedRestoreError if a snapshot may be left; it must meet no other volume."""
+        if record_path(self.state_dir, name).exists():
+            raise UnfinishedRestoreError(name, "its snapshot may still be on the backup host")
 
     # --- open volumes -------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ _TABLE: Final[dict[type[BaseException], Status]] = {
     errors.OutOfRangeError: Status.OUT_OF_RANGE,
     # none of these should reach a command; where one does, retrying does not help
     errors.SourceLoginError: Status.HARDWARE_ERROR,
+    errors.BackupHostRefusedError: Status.HARDWARE_ERROR,
+    errors.BadAnswerError: Status.HARDWARE_ERROR,
     errors.StateCorruptError: Status.HARDWARE_ERROR,
     errors.FencedError: Status.HARDWARE_ERROR,
     errors.ServiceUnavailableError: Status.HARDWARE_ERROR,

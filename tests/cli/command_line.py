@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 from click.testing import CliRunner
@@ -31,6 +32,7 @@ class CommandLine:
     on_sleep: type[BaseException] | None = None
     answer: str | None = None
     slow_seconds: float = 60.0
+    state_dir: Path = Path("/nowhere")
     rtslib: ModuleType | None = None
 
     def sleep(self, seconds: float) -> None:
@@ -46,6 +48,7 @@ class CommandLine:
             load_rtslib=lambda: self.rtslib,
             make_console=lambda: Console(file=self.terminal, width=100),
             slow_seconds=self.slow_seconds,
+            state_dir=self.state_dir,
         )
         err = io.StringIO()
         with contextlib.redirect_stderr(err):

@@ -23,10 +23,19 @@ from tcmu_restore.errors import (
     SnapshotIsBackupError,
     SourceLoginError,
     SourceUnreachableError,
+    UnfinishedRestoreError,
     UnknownVolumeError,
     VolumeExistsError,
     VolumeInUseError,
     WrongStateError,
+)
+from tcmu_restore.remote.backup_host import HostSettings, SnapshotRequest
+from tcmu_restore.remote.record import (
+    RestoreRecord,
+    Step,
+    record_path,
+    remove_record,
+    save_record,
 )
 from tests.support.tgt import MISSING, TgtTarget
 
@@ -328,5 +337,49 @@ def test_snapshot_that_names_another_lun_as_its_origin_is_refused(rig: Rig) -> N
                     with pytest.raises(IdentityMismatchError, match=r"is serial\.other, but"):
                         await rig.registry.attach_snapshot("v", target.url)
                     assert engine.snapshot is None
+
+    run(go)
+
+
+def test_unfinished_restore_is_shown_and_keeps_the_volume(rig: Rig) -> None:
+    record = RestoreRecord(
+        volume="v",
+        step=Step.MERGE,
+        host=HostSettings(address="backup1"),
+        request=SnapshotRequest(snapshot="restore-v", origin="block/v"),
+        began="2026-11-23T00:00:00+00:00",
+    )
+
+    async def go() -> None:
+        await rig.create()
+        async with rig.opened():
+            assert rig.registry.status("v")["restore_from"] is None
+            save_record(rig.registry.state_dir, record)
+            found = rig.registry.status("v")["restore_from"]
+            assert found["remove"] == "tcmu-restore restore-from v --abort"
+            assert (found["step"], found["snapshot"]) == ("merge", "restore-v")
+        assert rig.registry.status("v")["restore_from"] == found
+        with pytest.raises(UnfinishedRestoreError):
+            await rig.registry.delete_volume("v")
+        remove_record(rig.registry.state_dir, "v")
+        await rig.registry.delete_volume("v")
+        save_record(rig.registry.state_dir, record)
+        with pytest.raises(UnfinishedRestoreError):  # its old snapshot must meet no new volume
+            await rig.create()
+
+    run(go)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"version": 1}', b'{"version": 2, "volume": "v"}', b"\xff", b"[" * 9999],
+)
+def test_damaged_record_of_a_restore_is_shown_as_such(rig: Rig, content: bytes) -> None:
+    async def go() -> None:
+        await rig.create()
+        record_path(rig.registry.state_dir, "v").write_bytes(content)
+        found = rig.registry.status("v")["restore_from"]
+        assert "cannot be used" in found["error"]
+        assert found["remove"].endswith("--abort")
 
     run(go)

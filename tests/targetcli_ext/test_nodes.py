@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tcmu_restore.errors import WrongStateError
 from tests.cli.fake_lio import FakeLio
 from tests.service.fake_registry import SIZE, FakeRegistry, make_status
 from tests.targetcli_ext.conftest import Shell
@@ -240,6 +241,7 @@ def test_delete_keeps_the_definition_unless_told_otherwise(
         ("declare_lost", "without confirm=true"),
         ("accept_outdated", "backup's older bytes count"),
         ("rebuild_state", "without confirm=true"),
+        ("restore_from", "the same command\nwithout parameters goes on"),
     ],
 )
 def test_help_is_written_for_users(
@@ -277,3 +279,48 @@ def test_completion_offers_actions_paths_and_the_scheme(volume: Shell, tmp_path:
         assert offered({}, "", "offset") == []
     assert backstore.ui_complete_create({}, "", "primary") == []
     assert backstore.ui_complete_create({}, "x", "name") == []
+
+
+class RestoreRuns:
+    """Notes what is asked of a restore."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.error: BaseException | None = None
+
+    def restore(self, volume: str, settings: Any) -> None:
+        self.calls.append((volume, settings))
+        if self.error is not None:
+            raise self.error
+
+    def abort(self, volume: str, *, forget: bool) -> bool:
+        self.calls.append((volume, forget))
+        return True
+
+    def is_unfinished(self, volume: str) -> bool:
+        return self.error is not None
+
+
+def test_restore_from_hands_everything_on(
+    volume: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from targetcli_ext import restore_node  # noqa: PLC0415 - as above
+
+    runs = RestoreRuns()
+    monkeypatch.setattr(restore_node.RestoreFromCommand, "_run", staticmethod(lambda _: runs))
+    path = f"{NODE}/vol0 restore_from"
+    volume(f"{path} host=backup1 port=2222 key=/k extents=0:4k,1M:64k partition=2 size=1G")
+    name, settings = runs.calls[-1]
+    assert (name, settings.host.address, settings.host.port) == ("vol0", "backup1", 2222)
+    assert (settings.host.user, settings.host.key) == ("root", "/k")
+    assert settings.request.extents == ((0, 4096), (1 << 20, 65536))
+    assert (settings.request.partition, settings.request.size) == (2, 1 << 30)
+    volume(path)
+    assert runs.calls[-1] == ("vol0", None)
+    volume(f"{path} abort=true forget=true")
+    assert runs.calls[-1] == ("vol0", True)
+    runs.error = WrongStateError("vol0", "attach a snapshot", "one is attached already")
+    volume.shell.con._stdout = sys.stdout
+    with pytest.raises(Exception, match="one is attached already"):
+        volume(path)
+    assert "--abort" in capsys.readouterr().out
