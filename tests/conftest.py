@@ -1,11 +1,15 @@
-"""For every test: in continuous integration nothing may be skipped."""
+"""For every test: in continuous integration nothing may be skipped, and no example is timed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no mistake
+hypothesis.settings.load_profile("project")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -259,7 +259,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(step, max_size=25), st.sampled_from([0, 1024]))
 def test_any_workload_reads_as_a_plain_disk_would(
     steps: list[tuple[str, int, int, int]], tail: int

@@ -148,7 +148,7 @@ def transaction_starts(wal: bytes) -> list[int]:
     return starts
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_damage_at_all_ends_in_a_traceback_or_a_wrong_byte(
     samples: tuple[StateFiles, StateFiles], data: st.DataObject

@@ -212,7 +212,7 @@ def test_facts_of_any_name_and_empty_regions_are_kept(tmp_path: Path) -> None:
     assert StateDb.peek(path) == stored.facts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_commits_are_read_as_they_were_made(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
