@@ -97,6 +97,7 @@ class VolumeState:
         self.intent.grow(geometry.zone_count)
         self.fetches.grow(geometry)
         self.heat.grow(geometry)
+        self.selection = Selection(geometry.region_count)  # no snapshot is attached
         self.geometry = geometry
 
     # --- the primary ----------------------------------------------------------------------
