@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 import pytest
 
 from tcmu_restore.core.progress import Counters
-from tcmu_restore.service.registry_seam import VolumeStatus
+from tcmu_restore.service.registry_seam import RestoreFromStatus, VolumeStatus
 from tests.support.tgt import MISSING
 
 from .rig import Rig, read, run
@@ -23,7 +23,8 @@ ROW = re.compile(r"\| `([a-z_.\[\]]+)` \| (\S[^|]*) \|")
 
 SELDOM = {"shipped[].path", "shipped[].taken", "shipped[].problem", "lio", "lio.state"}
 SELDOM |= {"lio.saved_in"}
-"""A disk that is carried here, and a volume that is not served: not in this test."""
+SELDOM |= {f"restore_from.{key}" for key in get_type_hints(RestoreFromStatus)}
+"""A disk that is carried here, a volume that is not served, a restore-from: not in this test."""
 
 STATE_COUNTERS = {"counters.state_transactions", "counters.state_bytes_written"}
 
