@@ -14,12 +14,13 @@ from .life_node import LifeCommands
 from .loss_node import LossCommands
 from .restore_node import RestoreFromCommand
 from .translation import shell_errors
+from .verify_node import VerifyCommands
 
 MERGE_ACTIONS: Final = ("start", "pause", "resume", "cancel")
 RESYNC_ACTIONS: Final = ("pause", "resume")
 
 
-class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand):
+class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand, VerifyCommands):
     """The volume's commands. None blocks but restore_from: a merge runs in the service."""
 
     def summary(self) -> tuple[str, bool | None]:

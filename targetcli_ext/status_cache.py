@@ -11,8 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from tcmu_restore.cli.client import ServiceClient
-from tcmu_restore.cli.condition import SERIOUS, conditions, is_disk_back, is_state_damaged
-from tcmu_restore.cli.status_text import format_percent, fraction_current
+from tcmu_restore.cli.condition import SERIOUS, conditions, is_disk_back, is_open, is_state_damaged
+from tcmu_restore.cli.status_text import (
+    format_left,
+    format_percent,
+    format_rate,
+    fraction_current,
+    fraction_verified,
+)
 from tcmu_restore.errors import RestoreError, ServiceUnavailableError
 from tcmu_restore.service.registry_seam import VolumeStatus
 
@@ -67,7 +73,9 @@ class StatusCache:
         status = self.status(name)
         if status is None:
             return "state unknown", None
-        return ", ".join(_summary_words(status)), HEALTH.get(status["state"])
+        words = _summary_words(status) + _job_words(status)
+        health = HEALTH.get(status["state"])
+        return ", ".join(words), None if health and _differs(status) else health
 
     def _read(self, name: str) -> VolumeStatus | None:
         try:
@@ -77,6 +85,25 @@ class StatusCache:
         except RestoreError:
             pass  # not a volume of ours, or no permission: the tree just does not know
         return None
+
+
+def _differs(status: VolumeStatus) -> bool:
+    return bool("verify" in status and status["verify"]["regions_differing"])
+
+
+def _job_words(status: VolumeStatus) -> list[str]:
+    """Return how fast the merge is, and how far the verification."""
+    words = []
+    if is_open(status) and status["merge"]["state"] == "running":
+        merge = status["merge"]
+        rate = format_rate(merge["rate_bytes_per_second"])
+        words.append(f"merging {rate}, {format_left(merge)}")
+    verify = status.get("verify")
+    if verify is not None and verify["state"] in ("running", "paused"):
+        words.append(f"verify {verify['state']} {format_percent(fraction_verified(verify))}")
+    if verify is not None and _differs(status):
+        words.append(f"{verify['regions_differing']} regions differ")
+    return words
 
 
 def _summary_words(status: VolumeStatus) -> list[str]:

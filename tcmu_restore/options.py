@@ -126,5 +126,8 @@ class IscsiOptions:
     """Commands in flight a session; more wait here. LIO's default per-session limit is 64."""
 
 
+SLOW_SECONDS: Final = 2.0
+"""After so long without an answer a person wonders whether anything happens, and is told."""
+
 INSTALLED_HANDLER_NAME: Final = "handler_restore.so"
 """tcmu-runner loads every ``handler_*`` file of its plugin folder."""

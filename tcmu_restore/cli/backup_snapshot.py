@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.table import Table
 
 from ..units import format_size
 from .context import CliContext
 from .extent import extent_option
 from .size import size_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 
@@ -129,6 +131,8 @@ def attach_lines(made: dict[str, Any]) -> list[str]:
 
 def list_table(found: list[dict[str, Any]]) -> Table:
     """Return snapshots' documented objects for a terminal."""
+    from rich.table import Table  # noqa: PLC0415 - tens of milliseconds
+
     table = Table(box=None, pad_edge=False)
     for heading in ("snapshot", "origin", "kind", "size", "state", "taken", "LUN"):
         table.add_column(heading, overflow="fold")

@@ -15,7 +15,7 @@ from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from ..errors import ServiceUnavailableError
-from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
+from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH, SLOW_SECONDS
 from ..service import bus as message_bus
 from ..service.contract import ACCESS_DENIED, METHODS
 from ..service.registry_seam import MapSummary, VolumeStatus
@@ -24,9 +24,6 @@ from .errors import ReplyError
 
 TIMEOUT_SECONDS: Final = 60.0
 """A create or attach logs in to a peer, which may be slow to answer; D-Bus' own habit is 25."""
-
-SLOW_SECONDS: Final = 2.0
-"""After this long a person wonders whether anything happens, and ``on_slow`` may tell them."""
 
 _BUS_ERROR: Final = "org.freedesktop.DBus.Error."
 _NOBODY_THERE: Final = frozenset(

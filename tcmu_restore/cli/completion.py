@@ -8,7 +8,6 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from ..errors import RestoreError
-from .client import ServiceClient
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
@@ -40,6 +39,8 @@ class VolumeName(click.types.StringParamType):
         self, ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names that fit; none if the service does not answer."""
+        from .client import ServiceClient  # noqa: PLC0415 - D-Bus takes tens of milliseconds
+
         options: dict[str, Any] = ctx.find_root().params
         client = ServiceClient(options.get("bus_address"), timeout_seconds=_TIMEOUT_SECONDS)
         try:

@@ -10,23 +10,30 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from ..errors import RestoreError
-from ..options import STATE_DIR
+from ..options import SLOW_SECONDS, STATE_DIR
 from . import lio
-from .client import SLOW_SECONDS, ServiceClient
 from .errors import NoRtslibError
 from .exit_status import ExitStatus, exit_status
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..snapshots.host import Host
+    from .client import ServiceClient
 
 
 def _this_host() -> Host:
     from ..snapshots.host import this_host  # noqa: PLC0415 - only the backup host's verbs need it
 
     return this_host()
+
+
+def _terminal() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - tens of milliseconds
+
+    return Console()
 
 
 @dataclass(slots=True)
@@ -39,13 +46,15 @@ class CliContext:
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
     make_snapshot_host: Callable[[], Host] = _this_host
     load_rtslib: Callable[[], ModuleType | None] = lio.load_rtslib
-    make_console: Callable[[], Console] = Console
+    make_console: Callable[[], Console] = _terminal
     slow_seconds: float = SLOW_SECONDS
     _console: Console | None = field(default=None, init=False)
 
     @property
     def client(self) -> ServiceClient:
         """A client of the running service."""
+        from .client import ServiceClient  # noqa: PLC0415 - D-Bus takes tens of milliseconds
+
         return ServiceClient(
             self.bus_address, slow_seconds=self.slow_seconds, on_slow=say_what_is_awaited
         )

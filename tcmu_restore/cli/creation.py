@@ -6,12 +6,14 @@ Shared by the command line and the targetcli node; no storage logic, only the or
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RestoreError
 from . import lio
-from .client import ServiceClient
 from .errors import BackstoreError
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

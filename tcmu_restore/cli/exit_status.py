@@ -11,7 +11,8 @@
 5     the volume's state, or its state file, does not allow it; likewise a snapshot's
 ====  =====================================================================================
 
-130 is what every shell shows for Ctrl-C; with ``--wait`` the merge itself goes on.
+130 is what every shell shows for Ctrl-C; with ``--wait`` the merge itself goes on. 143 is what it
+shows for SIGTERM.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class ExitStatus(IntEnum):
     SOURCE = 4
     STATE = 5
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 
 from . import lio_restore
-from .client import ServiceClient
 from .condition import is_open
 from .confirmation import YES_OPTION, confirm
 from .context import CliContext
@@ -33,6 +33,9 @@ from .handover_plan import (
     undo_consequences,
 )
 from .saved_config import Config, extract, groups_of
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 
 @click.command()

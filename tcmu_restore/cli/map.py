@@ -10,7 +10,6 @@ import click
 from .context import CliContext
 from .errors import PictureError
 from .map_kinds import Map
-from .map_view import print_map
 
 _ROWS: Final = 16
 
@@ -35,6 +34,8 @@ def show_map(cli: CliContext, name: str, path: str | None, columns: int | None) 
     if path is not None:
         _save(cli, name, path, moment)
         return
+    from .map_view import print_map  # noqa: PLC0415 - rich, for its colours
+
     wanted = columns or max(8, min(_COLUMNS_DEFAULT, cli.console.width - _LABEL_WIDTH))
     found = Map.of(cli.client.map(name, wanted * _ROWS))
     print_map(cli.console, found, columns=wanted, moment=moment)

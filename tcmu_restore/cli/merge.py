@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from .context import CliContext
-from .merge_wait import wait_for_merge
 
 _WAIT = click.option("--wait", is_flag=True, help="Show the progress until the merge ends.")
 
@@ -54,6 +53,8 @@ def _begin(cli: CliContext, action: str, name: str, *, wait: bool) -> None:
     if not wait:
         cli.console.print(f"The merge runs. Watch it with: tcmu-restore status {name}")
         return
+    from .merge_wait import wait_for_merge  # noqa: PLC0415 - rich, for its bar
+
     try:
         status = wait_for_merge(name, cli.client.status, sleep=cli.sleep, console=cli.console)
     except KeyboardInterrupt:

@@ -106,6 +106,6 @@ def job(job: Literal["merge", "resync", "verify", "heat"], key: str) -> Reader:
 
 def armed_zones(status: VolumeStatus) -> Iterator[Sample]:
     """Yield the number of armed zones."""
-    zones = cast(dict[str, int], status).get("armed_zones")
+    zones = status.get("armed_zones")
     if zones is not None:
         yield (), zones

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import WrongStateError
 from . import lio_restore
-from .client import ServiceClient
 from .condition import is_state_damaged
 from .context import CliContext
 from .errors import LioError, NothingSavedError
 from .saved_config import find_volume, save_file
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 
 @click.command()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 
 from ..options import SUBTYPE
 from ..units import format_size
 from . import lio_restore
-from .client import ServiceClient
 from .context import CliContext
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 
 @click.command()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .context import CliContext
 from .extent import extent_option
-from .restore_run import RestoreRun, unfinished_lines
 from .restore_settings import RestoreSettings, make_settings
 from .size import size_option
 from .snapshot import CREDENTIALS_OPTION
+
+if TYPE_CHECKING:
+    from .restore_run import RestoreRun
 
 
 @click.command("restore-from")
@@ -58,6 +62,8 @@ def restore_from(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Interrupted, by whatever, the same command goes on; --abort removes everything instead.
     """
+    from .restore_run import RestoreRun  # noqa: PLC0415 - rich and D-Bus take their time
+
     run = RestoreRun(client=cli.client, console=cli.console, folder=cli.state_dir, sleep=cli.sleep)
     if abort or forget:
         _abort(run, name, backup_host, forget=forget, is_abort=abort)
@@ -86,6 +92,8 @@ def _restore(cli: CliContext, run: RestoreRun, name: str, settings: RestoreSetti
         status = run.restore(name, settings)
     except BaseException:  # Ctrl-C as well
         if run.is_unfinished(name):
+            from .restore_run import unfinished_lines  # noqa: PLC0415 - as above
+
             click.echo("\n" + "\n".join(unfinished_lines(name)), err=True)
         raise
     if status is None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from ..units import format_size
 from .context import CliContext
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from ..transfer.export import ExportProgress
 
 _LINES: Final = 20
@@ -100,14 +101,16 @@ def _view(console: Console) -> Iterator[ExportView]:
     if not console.is_terminal:
         yield _Lines(console)
         return
+    from rich import progress as bar  # noqa: PLC0415 - tens of milliseconds
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]}"),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        bar.TextColumn("{task.description}"),
+        bar.BarColumn(),
+        bar.TextColumn("{task.fields[done]}"),
+        bar.TransferSpeedColumn(),
+        bar.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with bar.Progress(*columns, console=console) as progress:
         yield _Bar(progress)
 
 

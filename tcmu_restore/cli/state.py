@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .. import errors
 from ..service.errors import error_class
-from .client import ServiceClient
 from .confirmation import YES_OPTION, confirm
 from .consequence import rebuild_consequences
 from .context import CliContext
 from .errors import ReplyError
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 
 @click.group()

@@ -11,10 +11,7 @@ from .condition import begun_handover
 from .context import CliContext
 from .handover_plan import begun_handovers
 from .lio_status import with_lio
-from .status_feed import StatusFeed
 from .status_reading import read_statuses
-from .status_view import print_overview, print_status
-from .watch import watch
 
 
 @click.command()
@@ -35,13 +32,21 @@ def status(cli: CliContext, name: str | None, as_json: bool, is_live: bool) -> N
     elif name is not None:
         _show(cli, name)
     else:
-        statuses = read_statuses(cli.client)
-        print_overview(cli.console, statuses)
-        for line in _unfinished(statuses):
-            cli.console.print(line, soft_wrap=True)
+        _show_all(cli)
+
+
+def _show_all(cli: CliContext) -> None:
+    from .status_view import print_overview  # noqa: PLC0415 - rich is not for --json
+
+    statuses = read_statuses(cli.client)
+    print_overview(cli.console, statuses)
+    for line in _unfinished(statuses):
+        cli.console.print(line, soft_wrap=True)
 
 
 def _show(cli: CliContext, name: str) -> None:
+    from .status_view import print_status  # noqa: PLC0415 - rich is not for --json
+
     if name in begun_handovers() and name not in cli.client.list_volumes():
         click.echo(begun_handover(name))  # it is past the point where the volume is put aside
         return
@@ -67,4 +72,7 @@ def _watch(cli: CliContext, name: str | None, *, as_json: bool) -> None:
         raise click.UsageError("--watch follows one volume on a screen: give its name, no --json.")
     if not cli.console.is_terminal:
         raise click.UsageError("--watch needs a terminal; in a script use: status NAME --json")
+    from .status_feed import StatusFeed  # noqa: PLC0415 - as above
+    from .watch import watch  # noqa: PLC0415
+
     watch(StatusFeed(name, cli.bus_address), cli.console)

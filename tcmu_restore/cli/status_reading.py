@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from .. import errors
 from ..service.errors import error_class
 from ..service.registry_seam import VolumeStatus
-from .client import ServiceClient
 from .errors import ReplyError
 from .lio_status import with_lio
+
+if TYPE_CHECKING:
+    from .client import ServiceClient
 
 _FILE_ERRORS: Final = (
     errors.BadDefinitionError,

@@ -117,10 +117,14 @@ def resync_line(resync: ResyncStatus) -> str:
     return ", ".join(parts)
 
 
+def fraction_verified(verify: VerifyStatus) -> float:
+    """Return how much of the volume is compared, 0 to 1."""
+    return verify["bytes_done"] / verify["bytes_total"] if verify["bytes_total"] else 0.0
+
+
 def verify_line(verify: VerifyStatus) -> str:
     """Return the verification in one line: bar, time left, and what differs."""
-    fraction = verify["bytes_done"] / verify["bytes_total"] if verify["bytes_total"] else 0.0
-    parts = [f"{verify['state']} {format_percent(fraction)}"]
+    parts = [f"{verify['state']} {format_percent(fraction_verified(verify))}"]
     if verify["state"] == "running":
         parts += [format_rate(verify["rate_bytes_per_second"]), format_left(verify)]
     if verify["reason"]:

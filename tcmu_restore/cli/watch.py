@@ -7,6 +7,7 @@ restarted meanwhile: what it said last stays on the screen, marked as old, until
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +18,7 @@ from rich.live import Live
 
 from ..errors import ServiceUnavailableError
 from ..service.registry_seam import VolumeStatus
+from .exit_status import ExitStatus
 from .status_view import live_screen
 from .trend import Trend
 
@@ -87,17 +89,24 @@ class Watcher:
 
 
 def watch(feed: Feed, console: Console) -> None:
-    """Follow a volume until Ctrl-C, which is raised as KeyboardInterrupt.
+    """Follow a volume until Ctrl-C, which is raised as KeyboardInterrupt, or SIGTERM.
 
     Raises:
+        SystemExit: It was terminated; the terminal is what it was.
         ServiceUnavailableError: Nobody answers to begin with.
         ReplyError: The service refuses; there is no such volume, or no longer.
     """
-    asyncio.run(_watch(feed, console))
+    try:
+        asyncio.run(_watch(feed, console))
+    except asyncio.CancelledError:
+        raise SystemExit(ExitStatus.TERMINATED) from None
 
 
 async def _watch(feed: Feed, console: Console) -> None:
     watcher = Watcher(feed)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         await watcher.look()
         with Live(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ..log_line import log_line
 from .device_channel import Channel, clear_error, list_block_devices, open_channels
 from .device_event import (
     Appearance,
@@ -99,7 +100,8 @@ class DeviceWatch:
                 loop.add_reader(channel.source.fileno(), self._read, channel)
                 self._channels.append(channel)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with udev, LUNs are served
-            log.warning("block devices are not watched; only failed I/O shows a loss: %s", error)
+            sentence = f"block devices are not watched; only failed I/O shows a loss: {error}"
+            log.warning(log_line(sentence, operation="device-watch"))
         loop.call_soon(self._look_at_all)  # what changed before this
 
     def close(self) -> None:
@@ -153,10 +155,12 @@ class DeviceWatch:
         channel.lost_events = True
         channel.failure_count += 1
         if channel.failure_count < FAILURES_MAX:
-            log.info("events of block devices were lost (%s); every device is looked at", error)
+            sentence = f"events of block devices were lost ({error}); every device is looked at"
+            log.info(log_line(sentence, operation="device-watch"))
             clear_error(channel.source.fileno())
             return
-        log.error("a channel of block device events is broken and given up: %s", error)
+        sentence = f"a channel of block device events is broken and given up: {error}"
+        log.error(log_line(sentence, operation="device-watch"))
         self._drop(channel)
         self._look_at_all()
 

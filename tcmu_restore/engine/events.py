@@ -6,6 +6,7 @@ the event loop's thread. Nothing depends on what is written here.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import RestoreError
+from ..log_line import log_line
 from ..text import printable
 
 if TYPE_CHECKING:
     from .volume_engine import VolumeEngine
+
+log = logging.getLogger(__name__)
 
 EVENTS_MAX = 50
 """Events kept a volume: some screens full; the oldest gives way."""
@@ -25,6 +29,10 @@ EVENTS_MAX = 50
 REPEAT_SPAN = 6
 """An event that is the same as one of the last few only counts up: a volume that keeps going from
 one condition to another and back must not push out what else happened."""
+
+
+_LOGGED = {"merge": logging.INFO, "command": logging.INFO, "command_failed": logging.WARNING}
+"""Conditions are logged with their advice, where they are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +52,18 @@ def _now() -> datetime:
 class EventLog:
     """A ring of events, and what it was told last of the conditions and of the merge."""
 
-    def __init__(self, wall_clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, volume: str, wall_clock: Callable[[], datetime] = _now) -> None:
+        self._volume = volume
         self._wall_clock = wall_clock
         self._events: deque[Event] = deque(maxlen=EVENTS_MAX)
         self._conditions: list[str] = []
         self._merge = ("idle", "")
 
     def add(self, word: str, sentence: str) -> None:
-        """Keep an event that happens now."""
+        """Keep an event that happens now, and log it if nobody else does."""
         sentence = printable(sentence)
+        if word in _LOGGED:
+            log.log(_LOGGED[word], log_line(sentence, volume=self._volume, operation=word))
         event = Event(self._wall_clock().isoformat(timespec="seconds"), word, sentence)
         for index in range(max(0, len(self._events) - REPEAT_SPAN), len(self._events)):
             known = self._events[index]

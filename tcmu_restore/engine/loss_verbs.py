@@ -11,6 +11,7 @@ from pyroaring import BitMap64
 
 from ..core.extent import Extent
 from ..errors import OutOfRangeError, WrongStateError
+from ..log_line import log_line
 from .definition import save_primary
 from .volume_engine import VolumeEngine
 
@@ -48,7 +49,7 @@ async def declare_lost(
         raise WrongStateError(engine.name, "declare these bytes lost", reason)
     count = len(regions & sets.current)
     await engine.run_verb("declare bytes lost", partial(engine.volume.declare_lost, extent))
-    log.warning("volume %s: %d regions declared lost at %s", engine.name, count, extent)
+    _log(engine, "declare-lost", extent, f"{count} regions declared lost")
     return count
 
 
@@ -61,7 +62,7 @@ async def accept_outdated(engine: VolumeEngine, offset: int, length: int | None)
     extent = _extent(engine, offset, length)
     count = len(_regions(engine, extent) & engine.volume.state.overwrite_map.sets.outdated)
     await engine.run_verb("accept outdated", partial(engine.volume.accept_outdated, extent))
-    log.warning("volume %s: %d outdated regions accepted at %s", engine.name, count, extent)
+    _log(engine, "accept-outdated", extent, f"{count} outdated regions accepted")
     return count
 
 
@@ -91,3 +92,8 @@ def _extent(engine: VolumeEngine, offset: int, length: int | None) -> Extent:
 
 def _regions(engine: VolumeEngine, extent: Extent) -> BitMap64:
     return BitMap64(engine.volume.state.geometry.regions(extent))
+
+
+def _log(engine: VolumeEngine, operation: str, extent: Extent, sentence: str) -> None:
+    place = {"offset": extent.offset, "length": extent.length}
+    log.warning(log_line(sentence, volume=engine.name, operation=operation, **place))

@@ -19,6 +19,7 @@ from ..core.merge_order import MergeOrder
 from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
 from ..errors import BadExtentError, RestoreError, SourceError
+from ..log_line import log_line
 from .driver import Driver
 
 log = logging.getLogger(__name__)
@@ -209,13 +210,17 @@ class MergeJob:
         if BitMap64(regions) - sets.current - sets.in_doubt:  # else another step met it before
             self.bad_extents += 1
             if self.bad_extents <= BAD_EXTENTS_LOGGED:
-                log.warning("merge: %s; it comes from the backup", error)
+                log.warning(self._line(f"{error}; it comes from the backup", bad))
         state.overwrite_map.mark_in_doubt(BitMap64(regions))
         whole = state.geometry.regions(step.extent)
         for rest in (range(whole.start, regions.start), range(regions.stop, whole.stop)):
             if rest and self.state is MergeState.RUNNING and not self._is_closed:
                 self._begin(MergeStep(state.geometry.extent_of(rest), Leg.SNAPSHOT))
         return True
+
+    def _line(self, sentence: str, extent: Extent) -> str:
+        place = {"offset": extent.offset, "length": extent.length}
+        return log_line(sentence, volume=self._name, operation="merge", **place)
 
     def _wait(self, reason: str) -> None:
         if self.state is not MergeState.RUNNING or self._retry is not None:

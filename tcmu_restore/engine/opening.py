@@ -24,6 +24,7 @@ from ..errors import (
     SourceUnreachableError,
     StateCorruptError,
 )
+from ..log_line import log_line
 from ..options import IscsiOptions
 from ..sources.base import BlockStore, SourceGeometry
 from ..sources.credentials import load_credentials
@@ -117,7 +118,8 @@ def _geometry(db: StateDb, facts: dict[str, Any], definition: Definition) -> Geo
     except (KeyError, TypeError, AssertionError) as error:
         raise StateCorruptError(str(db.path), f"a recorded fact is missing: {error}") from error
     if geometry.region_size != definition.options.region_size:
-        log.warning("region_size of an existing volume cannot be changed; keeping the old one")
+        sentence = "region_size of an existing volume cannot be changed; keeping the old one"
+        log.warning(log_line(sentence, volume=db.path.stem, operation="open"))
     return geometry
 
 
@@ -174,12 +176,11 @@ def _begin_epoch(name: str, volume: Volume, epoch: int) -> None:
     unflushed = sum(map(len, volume.state.unflushed.values()))
     volume.backup_epoch_began(epoch)
     if unflushed:
-        log.warning(
-            "volume %s: the backup's session was lost or it was reset; it may have forgotten %d "
-            "regions it had not flushed: stale ones are sent again, lost ones are outdated",
-            name,
-            unflushed,
+        sentence = (
+            "the backup's session was lost or it was reset; it may have forgotten regions it had "
+            "not flushed: stale ones are sent again, lost ones are outdated"
         )
+        log.warning(log_line(sentence, volume=name, operation="mirror", regions=unflushed))
 
 
 def _volume_state(geometry: Geometry, definition: Definition, stored: StoredState) -> VolumeState:
@@ -207,7 +208,8 @@ async def _open_primary(found: _Found, volume: Volume) -> tuple[BlockStore | Non
     try:
         store = await _open_recorded(found)
     except RestoreError as error:
-        log.error("volume %s: goes on diskless: %s", found.name, error)  # noqa: TRY400
+        line = log_line(f"goes on diskless: {error}", volume=found.name, operation="open")
+        log.error(line)  # noqa: TRY400
         volume.state.fail_primary(error)
         return None, isinstance(error, PrimaryUnusableError)
     return store, False

@@ -19,6 +19,7 @@ from ..errors import (
     SourceUnreachableError,
     WrongStateError,
 )
+from ..log_line import log_line
 from ..sources.base import BlockStore
 from ..sources.block_device import identity_of
 from ..sources.file import FileStore
@@ -95,13 +96,12 @@ class PrimaryGuard:
             return
         self._has_noticed = True
         owner = self._owner
-        log.error(
-            "volume %s: the primary failed and is not used any more: %s. Everything is served by "
-            "the backup; replace the disk with: tcmu-restore replace-primary %s --primary DISK",
-            owner.name,
-            self._state.primary_failure,
-            owner.name,
+        sentence = (
+            f"the primary failed and is not used any more: {self._state.primary_failure}. "
+            "Everything is served by the backup; replace the disk with: "
+            f"tcmu-restore replace-primary {owner.name} --primary DISK"
         )
+        log.error(log_line(sentence, volume=owner.name, operation="primary"))
         self._let_go()
         owner.driver.start(owner.volume.flush(), lambda _: None)  # the loss is to be durable soon
         owner.changed()
@@ -130,7 +130,8 @@ class PrimaryGuard:
         if self._watch is not None:
             numbers = (os.major(number), os.minor(number))
             self._handle = self._watch.register(numbers, self._gone_again)
-        log.warning("volume %s: its failed primary is there again: %s", self._owner.name, path)
+        sentence = f"its failed primary is there again: {path}"
+        log.warning(log_line(sentence, volume=self._owner.name, operation="primary"))
         if self._was_missing:
             self._was_missing = False
             self._on_returned_by_itself(path)
@@ -201,7 +202,8 @@ class PrimaryGuard:
         self.identity = store.geometry.identity
         self.returned_path, self._has_noticed, self._was_missing = None, False, False
         self._watch_primary()
-        log.info("volume %s: %s is the primary now", owner.name, store.name)
+        sentence = f"{store.name} is the primary now"
+        log.info(log_line(sentence, volume=owner.name, operation="replace-primary"))
         owner.changed()
 
     def _unwatch(self) -> None:

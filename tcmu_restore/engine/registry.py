@@ -24,6 +24,7 @@ from ..errors import (
     VolumeNotOpenError,
     WrongStateError,
 )
+from ..log_line import log_line
 from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
 from ..remote.record import describe_record, record_path
 from ..snapshots.identity import is_snapshot_of, origin_of_serial
@@ -152,7 +153,7 @@ class VolumeRegistry:
         except RestoreError:
             definition_path(self.definition_dir, name).unlink()
             raise
-        log.info("volume %s: created, %d bytes", name, found.size)
+        log.info(log_line(f"created, {found.size} bytes", volume=name, operation="create"))
         return found.size
 
     async def delete_volume(self, name: str) -> None:
@@ -313,7 +314,8 @@ class VolumeRegistry:
         facts = first_facts(found, disk, definition.options)
         # here on the loop, though it blocks for a few fsyncs: nobody may open it meanwhile
         report = rebuild(self.state_dir / f"{name}.db", facts)
-        log.warning("volume %s: state rebuilt: %s", name, report.cost())
+        sentence = f"state rebuilt: {report.cost()}"
+        log.warning(log_line(sentence, volume=name, operation="state-rebuild"))
         kept = f" The old state is kept as {report.moved_to}." if report.moved_to else ""
         return f"All of {name!r} is lost now and comes from the backup. {report.cost()}{kept}"
 
@@ -450,7 +452,8 @@ class VolumeRegistry:
             try:
                 await self._take_up_snapshot(engine, record)
             except RestoreError as error:
-                log.warning("volume %s: the snapshot is not used: %s", engine.name, error)
+                sentence = f"the snapshot is not used: {error}"
+                log.warning(log_line(sentence, volume=engine.name, operation="open"))
                 absent = AbsentSource(record["source"], _recorded(record), _reason(error))
                 engine.use_snapshot(absent, record)
         engine.merge.bad_extents = engine.facts.get("merge_bad_extents", 0)

@@ -12,6 +12,7 @@ from ..errors import (
     PrimaryTooSmallError,
     WrongStateError,
 )
+from ..log_line import log_line
 from ..sources.base import SourceGeometry
 from ..sources.file import FileStore
 from .creation import probe_backup
@@ -46,7 +47,8 @@ async def resize(engine: VolumeEngine) -> int:
     engine.performer.size_facts = facts
     await engine.run_verb(_VERB, partial(engine.volume.grow, found.size))
     engine.facts |= facts | {"size": found.size}
-    log.info("volume %s: grown from %d to %d bytes", engine.name, size, found.size)
+    sentence = f"grown from {size} to {found.size} bytes"
+    log.info(log_line(sentence, volume=engine.name, operation=_VERB))
     return found.size
 
 

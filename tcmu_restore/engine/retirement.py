@@ -14,6 +14,7 @@ from pyroaring import BitMap64
 from ..core.geometry import Geometry
 from ..core.overwrite_map import OverwriteMap
 from ..errors import BadDefinitionError, UnknownVolumeError, WrongStateError
+from ..log_line import log_line
 from .definition import definition_path, load_definition, parse_mirror, save_protection
 from .state_db import StateDb
 from .state_files import BESIDE, sync_folder
@@ -86,7 +87,8 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
                     path.unlink()
     except OSError as error:
         raise BadDefinitionError(str(definition), str(error)) from error
-    log.info("volume %s: handed over; it is %s", name, "forgotten" if forget else "put aside")
+    what = "forgotten" if forget else "put aside"
+    log.info(log_line(f"handed over; it is {what}", volume=name, operation="handover"))
 
 
 async def take_back(name: str, definition_dir: Path, state_dir: Path) -> None:
@@ -116,7 +118,8 @@ async def take_back(name: str, definition_dir: Path, state_dir: Path) -> None:
         sync_folder(definition)
     except OSError as error:
         raise BadDefinitionError(str(definition), str(error)) from error
-    log.info("volume %s: taken back; all of it is to be sent to the backup", name)
+    sentence = "taken back; all of it is to be sent to the backup"
+    log.info(log_line(sentence, volume=name, operation="handover"))
 
 
 async def _make_all_stale(path: Path) -> None:

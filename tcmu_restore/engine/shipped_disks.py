@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import RestoreError
+from ..log_line import log_line
 from ..sources.io_thread import IoThreads
 from ..sources.snapshot_image import SnapshotImage
 from .device_event import DeviceNumber, read_presence
@@ -81,7 +82,8 @@ class ShippedDisks:
             self._mount_watch = MountWatch(self.look, self._places.mount_table)
             self._mount_watch.start(get_running_loop())
         except OSError as error:
-            log.warning("mounts are not watched, so carried disks are not offered: %s", error)
+            sentence = f"mounts are not watched, so carried disks are not offered: {error}"
+            log.warning(log_line(sentence, operation="shipped-disk"))
         self.look()
 
     # --- events ---------------------------------------------------------------------------
@@ -127,7 +129,8 @@ class ShippedDisks:
             if isinstance(snapshot, SnapshotImage) and snapshot.device_number == number:
                 snapshot.disk_removed()
                 engine.events.add("snapshot", "The disk with the snapshot was pulled out.")
-                log.warning("volume %s: the disk with the snapshot was pulled out", engine.name)
+                sentence = "the disk with the snapshot was pulled out"
+                log.warning(log_line(sentence, volume=engine.name, operation="shipped-disk"))
                 engine.snapshot_changed(False)
         self.look()
 
@@ -197,7 +200,7 @@ class ShippedDisks:
             if offer.image not in before:
                 text = f"A snapshot of {offer.taken} has arrived: {offer.image.path}"
                 engine.events.add("snapshot", f"{text}.")
-                log.info("volume %s: %s", engine.name, text)
+                log.info(log_line(text, volume=engine.name, operation="shipped-disk"))
 
     async def _take(self, engine: VolumeEngine) -> None:
         """Use what may be used without being asked."""
@@ -218,7 +221,8 @@ class ShippedDisks:
             await verb(engine.name, chosen.path)
         except RestoreError as error:
             self._done_with.add((engine.name, chosen.identity))
-            log.warning("volume %s: %s is not used: %s", engine.name, chosen.path, error)
+            sentence = f"{chosen.path} is not used: {error}"
+            log.warning(log_line(sentence, volume=engine.name, operation="attach-snapshot"))
         self._watch_disks()
 
     def _choose(self, engine: VolumeEngine) -> FoundImage | None:

@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
+from ..log_line import log_line
 from ..sources.image_directory import read_file
 from ..sources.image_manifest import MANIFEST_LENGTH_MAX, MANIFEST_NAME, parse_manifest
 
@@ -71,9 +72,11 @@ def _look_into(top: int, name: str, mount_point: str) -> FoundImage | None:
         return _read(top, name, path)
     except OSError as error:
         if error.errno != errno.ENOENT:  # most folders hold none
-            log.info("%s is not looked at: %s", path, error.strerror)
+            sentence = f"{path} is not looked at: {error.strerror}"
+            log.info(log_line(sentence, operation="shipped-disk"))
     except ValueError as error:
-        log.info("%s holds no snapshot that could be used: %s", path, error)
+        sentence = f"{path} holds no snapshot that could be used: {error}"
+        log.info(log_line(sentence, operation="shipped-disk"))
     return None
 
 

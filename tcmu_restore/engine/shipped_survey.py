@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..log_line import log_line
 from ..sources.block_device import identity_of
 from .device_event import DeviceNumber, read_presence
 from .device_watch import SYSFS
@@ -89,14 +90,17 @@ def _mount(places: Places, number: DeviceNumber, device: str, primaries: frozens
         return
     try:
         if mount_read_only(device, places.mount_folder / os.path.basename(device)):
-            log.info("%s was mounted read-only, to look for snapshots", device)
+            sentence = f"{device} was mounted read-only, to look for snapshots"
+            log.info(log_line(sentence, operation="shipped-disk"))
     except OSError as error:
-        log.warning("%s is not looked at: it cannot be mounted: %s", device, error)
+        sentence = f"{device} is not looked at: it cannot be mounted: {error}"
+        log.warning(log_line(sentence, operation="shipped-disk"))
 
 
 def _look(mount: Mount) -> tuple[FoundImage, ...]:
     try:
         return tuple(find_images(mount.point))
     except OSError as error:
-        log.info("%s is not looked at: %s", mount.point, error.strerror)
+        sentence = f"{mount.point} is not looked at: {error.strerror}"
+        log.info(log_line(sentence, operation="shipped-disk"))
         return ()

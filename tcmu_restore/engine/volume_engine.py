@@ -20,6 +20,7 @@ from ..core.pacing import Pacer, StepSizer
 from ..core.selection import select
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
+from ..log_line import log_line
 from ..sources.base import BlockSource, BlockStore
 from ..sources.iscsi import IscsiStore
 from .checkpoints import Checkpoints
@@ -81,7 +82,7 @@ class VolumeEngine:
         """Exported snapshots of this volume on disks that are here."""
         self._report = on_change
         self._last_conditions: list[str] = []
-        self.events = EventLog()
+        self.events = EventLog(self.name)
         self.is_settled = False
         self._settle = get_running_loop().call_later(SETTLE_SECONDS, self._settled)
         self._idle = Event()
@@ -209,7 +210,9 @@ class VolumeEngine:
         try:
             await self.replace_primary(path)
         except RestoreError as error:
-            log.error("volume %s: %s cannot be used again: %s", self.name, path, error)  # noqa: TRY400
+            sentence = f"{path} cannot be used again: {error}"
+            line = log_line(sentence, volume=self.name, operation="replace-primary")
+            log.error(line)  # noqa: TRY400
 
     def changed(self) -> None:
         """Tell the service when what holds of the volume is something else."""
@@ -223,7 +226,8 @@ class VolumeEngine:
         for word in conditions:
             if word not in before:
                 level = logging.INFO if word in QUIET_CONDITIONS else logging.WARNING
-                log.log(level, "volume %s: state %s. %s", self.name, word, ADVICE[word])
+                sentence = f"state {word}. {ADVICE[word]}"
+                log.log(level, log_line(sentence, volume=self.name, operation="state"))
         self._report(self.name, conditions[0])
 
     def _settled(self) -> None:
@@ -234,7 +238,8 @@ class VolumeEngine:
         """Stop serving: an internal check failed. The committed map is left alone."""
         if self.mistake is None:
             self.mistake = mistake
-            log.critical("volume %s: fenced", self.name, exc_info=mistake)
+            line = log_line("fenced", volume=self.name, operation="state")
+            log.critical(line, exc_info=mistake)
         self.driver.is_fenced = True
         self._checkpoints.stop()
         self.heat_keeper.stop()
@@ -337,7 +342,8 @@ class VolumeEngine:
             await self._last_checkpoints()
             await self.db.commit_facts(self.job_facts() | self.heat_keeper.facts())
         except (RestoreError, TimeoutError) as error:
-            log.warning("volume %s: not closed cleanly: %s", self.name, error)
+            sentence = f"not closed cleanly: {error}"
+            log.warning(log_line(sentence, volume=self.name, operation="close"))
         await self.backup.close()
         await self.guard.close()
         if self.performer.primary is not None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from ..core.buffer import Buffers
 from ..engine.command import Command, CommandKind
+from ..log_line import log_line
 from .runtime_seam import VolumeEngine
 from .scsi_status import Status, information_of, status_of
 
@@ -117,7 +118,10 @@ class Device:
             try:
                 submit(Command(known, offset, length, buffers, bool(fua), complete))
             except Exception as error:  # noqa: BLE001  # the host must get an answer
-                _log.exception("%s: %s %d+%d was not taken", self.name, known.name, offset, length)
+                place = {"offset": offset, "length": length}
+                operation = known.name.lower()
+                line = log_line("it was not taken", volume=self.name, operation=operation, **place)
+                _log.exception(line)
                 complete(error)
         self._flush()
         return len(records)
@@ -139,7 +143,8 @@ class Device:
         self._completions = []
         refused = self._queue.complete(completions)
         if refused:
-            _log.error("%s: %d commands were completed a second time", self.name, refused)
+            sentence = f"{refused} commands were completed a second time"
+            _log.error(log_line(sentence, volume=self.name, operation="complete"))
         self._open_count -= len(completions) - refused
         if self._idle is not None and self._open_count == 0:
             self._idle.set()

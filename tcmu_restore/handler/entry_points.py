@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from tcmu_restore_handler import ffi, lib
 
 from ..errors import BadDefinitionError, RestoreError, UserError
+from ..log_line import log_line
 from . import runner_log
 from .device import Device
 from .glue import GlueDevice, log
@@ -110,7 +111,7 @@ def glue_python_init() -> int:
         runtime = make_runtime()
         runtime.start()
     except Exception:  # noqa: BLE001  # whatever it is, tcmu-runner must go on
-        _log.exception("The restore handler could not be started")
+        _log.exception(log_line("The restore handler could not be started", operation="start"))
         return -errno.EIO
     _plugin.runtime = runtime
     return 0
@@ -147,10 +148,12 @@ def glue_python_open(dev: Any, reopen: int) -> int:
     try:
         _open(dev, volume_name(config), config)
     except UserError as error:
-        _log.error("%s was not %s: %s", config, "reopened" if reopen else "opened", error)
+        what = "reopened" if reopen else "opened"
+        _log.error(log_line(f"it was not {what}: {error}", volume=config, operation="open"))
         return -errno.EINVAL
     except (RestoreError, OSError, TimeoutError) as error:
-        _log.error("%s was not opened: %s", config, str(error) or "no answer in time")
+        sentence = f"it was not opened: {str(error) or 'no answer in time'}"
+        _log.error(log_line(sentence, volume=config, operation="open"))
         return -errno.EIO
     return 0
 
@@ -163,11 +166,13 @@ def glue_python_close(dev: Any) -> None:
     try:
         _plugin.run(_close(device), timeouts.close_seconds)
     except Exception:  # noqa: BLE001  # the device goes, whatever the volume says
-        _log.exception("%s was not closed in order", device.name)
+        line = log_line("it was not closed in order", volume=device.name, operation="close")
+        _log.exception(line)
     finally:
         left = glue_device.close()
         if left:
-            _log.critical("%s: %d commands will never be completed", device.name, left)
+            sentence = f"{left} commands will never be completed"
+            _log.critical(log_line(sentence, volume=device.name, operation="close"))
 
 
 @ffi.def_extern(error=-errno.EIO, onerror=_on_error)  # type: ignore[untyped-decorator]

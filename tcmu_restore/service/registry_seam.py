@@ -235,6 +235,7 @@ class VolumeStatus(TypedDict):
     backup: BackupStatus
     snapshot: SnapshotStatus | None
     merge: MergeStatus
+    armed_zones: NotRequired[int]
     counters: dict[str, int]
     conditions: NotRequired[list[Condition]]
     mirror: NotRequired[MirrorMode]

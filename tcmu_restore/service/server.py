@@ -27,6 +27,7 @@ from dbus_fast import (
 from dbus_fast.aio import MessageBus
 
 from ..errors import RestoreError, ServiceUnavailableError, UnknownVolumeError
+from ..log_line import log_line
 from ..options import (
     DBUS_GROUP,
     DBUS_MANAGER,
@@ -252,9 +253,12 @@ class Server:
     @staticmethod
     def _log(member: str | None, name: str, error: Exception) -> None:
         if isinstance(error, RestoreError):
-            _LOG.info("%s %s: refused: %s", member, name, error)
+            line = log_line(f"refused: {error}", volume=name, operation=member or "")
+            _LOG.info(line)
         else:
-            _LOG.error("%s %s: answered with an internal error", member, name, exc_info=error)
+            sentence = "answered with an internal error"
+            line = log_line(sentence, volume=name, operation=member or "")
+            _LOG.error(line, exc_info=error)
 
 
 def _ignore_change(_name: str, _state: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from dbus_fast import DBusError, ErrorType, Variant
 
 from ..errors import RestoreError, VolumeNotOpenError
+from ..log_line import log_line
 from .contract import ANNOUNCED, VOLUME_INTERFACE, VOLUME_PROPERTIES
 from .registry_seam import Registry
 
@@ -81,9 +82,11 @@ class VolumeObjects:
         try:
             properties = read_properties(self._registry.status(name))
         except RestoreError as error:
-            _LOG.info("volume %s: its status cannot be told: %s", name, error)
+            sentence = f"its status cannot be told: {error}"
+            _LOG.info(log_line(sentence, volume=name, operation="status"))
         except Exception:  # noqa: BLE001 - a mistake of ours must not end the engine's work
-            _LOG.exception("volume %s: its status cannot be told", name)
+            line = log_line("its status cannot be told", volume=name, operation="status")
+            _LOG.exception(line)
         values = {key: properties[key] for key in ANNOUNCED if key in properties}
         if self._announced.get(name) == values:
             return None

@@ -230,6 +230,33 @@ def test_watch_without_a_name_or_a_terminal_is_a_usage_error(
     assert registry.calls == []
 
 
+def test_termination_leaves_the_terminal_as_it_was(
+    bus_address: str, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = cast(dict[str, Any], busy_status())
+    controller, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    code = "from tcmu_restore.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "--bus-address", bus_address, "status", "a", "--watch"]
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    with ExitStack() as stack:
+        stack.enter_context(service_thread(registry, bus_address))
+        process = subprocess.Popen(
+            command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        seen = read_until(controller, b"Event 49")
+        process.terminate()
+        seen += read_until(controller, MAIN_SCREEN.encode())
+        assert process.wait(20) == 143
+    assert termios.tcgetattr(terminal) == before
+    os.close(terminal)
+    os.close(controller)
+    assert seen.rindex(SHOW_CURSOR.encode()) > seen.rindex(b"Event 49")
+    assert b"Traceback" not in seen
+
+
 def test_real_terminal_sees_a_restart_through_and_is_left_as_it_was(
     bus_address: str, registry: FakeRegistry, tmp_path: Path
 ) -> None:

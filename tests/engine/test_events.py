@@ -24,7 +24,7 @@ def clock() -> Iterator[datetime]:
 
 def make_log() -> EventLog:
     moments = clock()
-    return EventLog(lambda: next(moments))
+    return EventLog("v", lambda: next(moments))
 
 
 def test_event_has_its_time_in_utc() -> None:

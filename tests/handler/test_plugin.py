@@ -49,7 +49,7 @@ def test_lost_commands_are_reported_at_close(run_plugin: RunPlugin) -> None:
 
 def test_engine_error_is_logged_with_its_place(run_plugin: RunPlugin) -> None:
     output = run_plugin("answers").stdout
-    assert "raise-submit: READ 4096+4096 was not taken" in output
+    assert "volume=raise-submit operation=read offset=4096 length=4096 it was not taken" in output
     assert "ValueError: a mistake" in output
 
 

@@ -268,7 +268,7 @@ def test_unexpected_error_is_internal_and_logged_with_its_traceback(
         run(registry, bus_address, session)
     assert "Traceback" in caplog.text
     assert "ZeroDivisionError: by naught" in caplog.text
-    assert "MergeStart a" in caplog.text
+    assert "volume=a operation=MergeStart" in caplog.text
 
 
 def test_caller_that_is_not_allowed_is_refused_before_anything_happens(bus_address: str) -> None:

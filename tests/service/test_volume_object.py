@@ -342,7 +342,7 @@ def test_status_that_cannot_be_read_is_told_as_far_as_it_is_known(
         run(registry, bus_address, session)
     changed = [VOLUME_INTERFACE, {"State": Variant("s", "failed")}, ["Conditions", "Advice"]]
     assert record.seen[1] == (volume_path("a-b"), "PropertiesChanged", changed)
-    assert "volume a-b: its status cannot be told" in caplog.text
+    assert "volume=a-b operation=status its status cannot be told" in caplog.text
     assert ("Traceback" in caplog.text) == isinstance(error, ZeroDivisionError)
 
 

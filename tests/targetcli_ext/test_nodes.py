@@ -199,6 +199,23 @@ def test_merge_with_an_unknown_action_names_the_known_ones(
         volume(f"{NODE}/vol0 merge explode")
 
 
+def test_verification_is_begun_with_the_side_that_is_right(
+    volume: Shell, registry: FakeRegistry, execution_error: type[Exception]
+) -> None:
+    path = f"{NODE}/vol0"
+    volume(f"{path} verify start")
+    assert registry.calls[-1] == ("verify", "vol0", "start", "none")
+    volume(f"{path} verify start repair=backup")
+    assert registry.calls[-1] == ("verify", "vol0", "start", "backup")
+    for action in ("pause", "resume", "cancel"):
+        volume(f"{path} verify {action}")
+        assert registry.calls[-1] == ("verify", "vol0", action, "none")
+    for wrong in ("verify explode", "verify start repair=both", "verify pause repair=backup"):
+        with pytest.raises(execution_error):
+            volume(f"{path} {wrong}")
+    assert volume.node(path).ui_complete_verify({}, "pri", "repair") == ["primary "]
+
+
 def test_status_has_a_bar_and_the_advice(
     volume: Shell, registry: FakeRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from targetcli_ext.status_cache import FRESH_SECONDS, HEALTH, SILENCE_SECONDS, StatusCache
 from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.errors import ReplyError
 from tcmu_restore.errors import ServiceUnavailableError
 from tcmu_restore.service.registry_seam import VolumeState, VolumeStatus
-from tests.service.fake_registry import make_status
+from tests.service.fake_registry import VERIFY, make_status
 
 
 class FakeClient(ServiceClient):
@@ -17,12 +17,13 @@ class FakeClient(ServiceClient):
         super().__init__("unix:path=/nowhere")
         self.asked: list[str] = []
         self.failure: Exception | None = None
+        self.changes: dict[str, Any] = {}
 
     def status(self, name: str) -> VolumeStatus:
         self.asked.append(name)
         if self.failure:
             raise self.failure
-        return cast(VolumeStatus, make_status(name))
+        return cast(VolumeStatus, make_status(name, **self.changes))
 
 
 class Clock:
@@ -74,3 +75,16 @@ def test_forgotten_status_is_read_anew() -> None:
 
 def test_every_state_has_a_health() -> None:
     assert set(HEALTH) == set(VolumeState.__args__)  # type: ignore[attr-defined]
+
+
+def test_jobs_that_run_are_told_with_how_far_they_are() -> None:
+    cache, client, _ = make_cache()
+    client.changes = {"verify": VERIFY, "state": "in_sync", "regions": {"total": 1, "current": 1}}
+    assert cache.summary("a") == ("in sync, verify running 50 %, 2 regions differ", None)
+    client.changes["verify"] = VERIFY | {"state": "done", "regions_differing": 0}
+    cache.forget("a")
+    assert cache.summary("a") == ("in sync", True)
+    merge = make_status("a")["merge"] | {"state": "running", "rate_bytes_per_second": 5 << 20}
+    client.changes = {"merge": merge | {"seconds_left": 61.0}}
+    cache.forget("a")
+    assert cache.summary("a") == ("restoring 0 %, merging 5 MiB/s, 1 min 1 s left", None)
