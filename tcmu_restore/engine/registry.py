@@ -220,6 +220,7 @@ class VolumeRegistry:
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the status document of *name*; of a volume that is not open only its state."""
+        check_name(name)
         restore = {"restore_from": describe_record(self.state_dir, name)}
         if name in self._open:
             return describe(self._open[name]) | restore

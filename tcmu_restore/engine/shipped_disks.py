@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from asyncio import Task, get_running_loop, wait_for
+from asyncio import Task, get_running_loop, sleep, wait_for
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -32,6 +32,9 @@ from .shipped_survey import Places, Wishes, take_survey
 from .volume_engine import VolumeEngine
 
 log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0
+"""Between two looks: a host of containers may mount and unmount all the time."""
 
 RETRY_SECONDS = 1.0
 """When to look again at a volume that is busy with a verb of the admin's."""
@@ -141,6 +144,8 @@ class ShippedDisks:
             while self._is_due and not self._is_closed:
                 self._is_due = False
                 await self._look()
+                if self._is_due:
+                    await sleep(PAUSE_SECONDS)
         except Exception:
             log.exception("carried disks could not be looked at")
         finally:

@@ -58,8 +58,11 @@ settings = st.dictionaries(
 BY_SIGNATURE: dict[str, st.SearchStrategy[Any]] = {
     "s": texts,
     "u": st.integers(0, 2**32 - 1),
+    "b": st.booleans(),
+    "t": sizes,
     "a{sv}": settings,
 }
+assert {kind for method in METHODS.values() for _, kind in method.arguments} <= set(BY_SIGNATURE)
 
 
 @st.composite
