@@ -72,6 +72,7 @@ def test_a_volume_grows_while_it_is_used(rig: Rig) -> None:
         for size in (SIZE + 512, GROWN + 512):
             with pytest.raises(SizeMismatchError):
                 await rig.registry.open_volume("v", size, 512)
+        await rig.registry.close()
 
     run(go)
 

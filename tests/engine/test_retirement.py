@@ -45,6 +45,7 @@ def test_a_restored_volume_is_put_aside_and_cannot_be_opened(rig: Rig) -> None:
         assert rig.registry.list_volumes() == []
         with pytest.raises(UnknownVolumeError):
             await rig.registry.open_volume("v", SIZE, 512)
+        await rig.registry.close()
         await rig.registry.retire("v", forget=False)  # again, after an interruption
         await rig.registry.retire("v", forget=True)
         assert files(rig) == set()
@@ -59,6 +60,7 @@ def test_interrupted_between_two_files_it_is_not_opened_and_can_be_finished(rig:
         definition.replace(definition.with_name("v.toml.handed-over"))
         with pytest.raises(UnknownVolumeError):
             await rig.registry.open_volume("v", SIZE, 512)
+        await rig.registry.close()
         await rig.registry.retire("v", forget=False)
         assert "v.db.handed-over" in files(rig)
 
