@@ -150,6 +150,10 @@ class ServiceClient:
         """Put the definition and state of a restored volume that is not open aside."""
         self._call("Retire", name, forget)
 
+    def take_back(self, name: str) -> None:
+        """Undo ``retire``: the volume can be opened again, and all of it is stale."""
+        self._call("TakeBack", name)
+
     def verify(self, action: str, name: str, *, repair: str = "none") -> None:
         """Start, pause, resume or cancel the comparison of primary and backup."""
         self._call("Verify", name, action, repair)

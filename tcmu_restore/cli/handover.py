@@ -23,30 +23,61 @@ from .condition import is_open
 from .confirmation import YES_OPTION, confirm
 from .context import CliContext
 from .errors import HandoverError, LioError
-from .handover_plan import HandoverPlan, consequences, load_plan, make_plan
-from .saved_config import Config, groups_of
+from .handover_plan import (
+    DONE_SUFFIX,
+    HandoverPlan,
+    consequences,
+    load_plan,
+    make_plan,
+    make_undo,
+    undo_consequences,
+)
+from .saved_config import Config, extract, groups_of
 
 
 @click.command()
 @click.argument("name")
 @click.option("--forget", is_flag=True, help="Delete the volume's definition and state as well.")
+@click.option("--undo", is_flag=True, help="Make a volume again of what was handed over.")
 @YES_OPTION
 @click.pass_obj
-def handover(cli: CliContext, name: str, forget: bool, yes: bool) -> None:
+def handover(cli: CliContext, name: str, forget: bool, undo: bool, yes: bool) -> None:
     """Give the disk of the restored volume NAME to a plain backstore.
 
     Serial, WWN, LUNs and ACLs stay. Nothing is mirrored from then on. If it was interrupted, run
     it again. The other way is: tcmu-restore protect NAME
+
+    With --undo the volume is mirrored again; all of it is sent to the backup.
     """
     rtslib = cli.rtslib("handover")
     plan = load_plan(name)
-    if plan is None:
+    if plan is None and undo:
+        plan = make_way_back(rtslib, name)
+        if not yes:
+            confirm("handover --undo", undo_consequences(plan))
+    elif plan is None:
         status = cli.client.status(name)
         plan = make_handover(cli.client, rtslib, name, forget=forget)
         if not yes:
             confirm("handover", consequences(plan, status["size"]))
     for line in carry_out(cli.client, rtslib, plan):
         click.echo(line)
+
+
+def make_way_back(rtslib: ModuleType, name: str) -> HandoverPlan:
+    """Return a plan that undoes the handover of *name*; nothing is changed yet.
+
+    Raises HandoverError.
+    """
+    done = load_plan(name, suffix=DONE_SUFFIX)
+    if done is None:
+        reason = "nothing of this name was handed over, or it was to be forgotten"
+        raise HandoverError(name, reason, "Nothing was changed.")
+    current = rtslib.RTSRoot().dump()
+    for item in current["storage_objects"]:
+        if (item["plugin"], item["name"]) == (done.after["plugin"], done.after["name"]):
+            return make_undo(done, extract(current, item))
+    raise HandoverError(name, "its plain backstore is not in LIO", "Nothing was changed.")
 
 
 def make_handover(
@@ -73,8 +104,9 @@ def carry_out(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> 
     """
     plan.save()
     _open_groups(rtslib, plan, wanted=False)
-    is_known = plan.volume in client.list_volumes()
-    if is_known:
+    if plan.is_undo:
+        _give_to_volume(client, rtslib, plan)
+    elif plan.volume in client.list_volumes():
         _take_from_volume(client, rtslib, plan)
         client.retire(plan.volume, forget=plan.forget)
     target = _object_after(rtslib, plan)
@@ -83,7 +115,7 @@ def carry_out(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> 
         raise LioError(f"a part of {plan.volume!r}", " ".join(problems).rstrip("."))
     lio_restore.save(rtslib, lambda config: _with_groups_open(config, plan))
     _open_groups(rtslib, plan, wanted=True)
-    plan.remove()
+    plan.end(is_done=True)
     where = f"/backstores/{plan.after['plugin']}/{plan.after['name']}"
     return [f"{plan.volume} is {where} now; LUNs: {len(plan.luns)}. The configuration is saved."]
 
@@ -98,6 +130,24 @@ def _take_from_volume(client: ServiceClient, rtslib: ModuleType, plan: HandoverP
         _check_restored(client, plan)
         _object_after(rtslib, plan)
     except (HandoverError, LioError) as error:
+        _serve_again(rtslib, plan)
+        raise HandoverError(plan.volume, error.reason, _AS_BEFORE) from error
+
+
+def _give_to_volume(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> None:
+    """Take the disk from the plain backstore and make the volume's, or serve it plainly again.
+
+    All of the volume is stale, so whatever the plain backstore writes in between is no harm.
+    """
+    try:
+        found = lio_restore.find_plain(rtslib, plan.before)
+        if found is not None:
+            with lio_restore.lio_errors(f"to delete {plan.volume}"):
+                found.delete()
+        client.take_back(plan.volume)
+        _object_after(rtslib, plan)
+    except LioError as error:
+        client.retire(plan.volume, forget=False)
         _serve_again(rtslib, plan)
         raise HandoverError(plan.volume, error.reason, _AS_BEFORE) from error
 
@@ -128,12 +178,15 @@ def _serve_again(rtslib: ModuleType, plan: HandoverPlan) -> None:
     made = made or lio_restore.create_object(rtslib, plan.before)
     lio_restore.map_luns(rtslib, plan.luns, made)
     _open_groups(rtslib, plan, wanted=True)
-    plan.remove()
+    plan.end(is_done=False)
 
 
 def _object_after(rtslib: ModuleType, plan: HandoverPlan) -> object:
     found = lio_restore.find_plain(rtslib, plan.after)
-    return found or lio_restore.create_object(rtslib, plan.after)
+    if found is None:
+        return lio_restore.create_object(rtslib, plan.after)
+    lio_restore.complete_object(rtslib, found, plan.after)  # made just before an interruption
+    return found
 
 
 def _open_groups(rtslib: ModuleType, plan: HandoverPlan, *, wanted: bool) -> None:

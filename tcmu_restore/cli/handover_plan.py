@@ -16,6 +16,7 @@ from .lio_restore import write_config
 from .saved_config import Config, SavedLun, SavedVolume
 
 SUFFIX: Final = ".handover"
+DONE_SUFFIX: Final = ".handed-over"
 _KEPT_ATTRIBUTES: Final = ("block_size",)
 """Of the volume's backstore; the others belong to what serves it."""
 
@@ -32,6 +33,8 @@ class HandoverPlan:
     """Portal groups to be enabled at the end: (fabric, target, tag)."""
 
     forget: bool
+    is_undo: bool = False
+    """*before* is the plain backstore then, and *after* the volume's."""
 
     def save(self, folder: Path = STATE_DIR) -> None:
         """Make the plan durable. Raises HandoverError."""
@@ -41,14 +44,23 @@ class HandoverPlan:
             reason = f"its plan cannot be written ({error})"
             raise HandoverError(self.volume, reason, "Nothing was changed.") from error
 
-    def remove(self, folder: Path = STATE_DIR) -> None:
-        """Forget the plan: it is done, or undone."""
-        (folder / f"{self.volume}{SUFFIX}").unlink(missing_ok=True)
+    def end(self, folder: Path = STATE_DIR, *, is_done: bool) -> None:
+        """Nothing is under way any more; keep what an undo needs, as long as there can be one."""
+        path = folder / f"{self.volume}{SUFFIX}"
+        done = folder / f"{self.volume}{DONE_SUFFIX}"
+        if is_done and (self.is_undo or self.forget):
+            done.unlink(missing_ok=True)
+        if is_done and not (self.is_undo or self.forget):
+            path.replace(done)
+        path.unlink(missing_ok=True)
 
 
-def load_plan(volume: str, folder: Path = STATE_DIR) -> HandoverPlan | None:
-    """Return the plan of a handover that was begun, or None. Raises SavedConfigError."""
-    path = folder / f"{volume}{SUFFIX}"
+def load_plan(
+    volume: str, folder: Path = STATE_DIR, *, suffix: str = SUFFIX
+) -> HandoverPlan | None:
+    """Return the plan of a handover that was begun, or with DONE_SUFFIX of one that was done, or
+    None. Raises SavedConfigError."""
+    path = folder / f"{volume}{suffix}"
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         luns = tuple(_saved_lun(lun) for lun in raw.pop("luns"))
@@ -91,6 +103,34 @@ def make_plan(status: VolumeStatus, loaded: SavedVolume, *, forget: bool) -> Han
     after["alua_tpgs"] = before.get("alua_tpgs", [])
     disabled = dict.fromkeys((one.fabric, one.wwn, one.tag) for one in loaded.luns)
     return HandoverPlan(name, before, after, loaded.luns, tuple(disabled), forget)
+
+
+def make_undo(done: HandoverPlan, plain: SavedVolume) -> HandoverPlan:
+    """Plan the way back from *plain*, which *done* has made; LUNs may be others by now."""
+    disabled = dict.fromkeys((one.fabric, one.wwn, one.tag) for one in plain.luns)
+    return HandoverPlan(
+        volume=done.volume,
+        before=plain.storage_object,
+        after=done.before,
+        luns=plain.luns,
+        disabled=tuple(disabled),
+        forget=False,
+        is_undo=True,
+    )
+
+
+def undo_consequences(plan: HandoverPlan) -> list[str]:
+    """Return what an undo does, a sentence each."""
+    before = plan.before.get("size") or size_of(str(plan.before.get("dev", "")))
+    more = int(before) - int(plan.after["size"])
+    sentences = [
+        f"{plan.volume} becomes a volume again, with the same serial and LUNs: {len(plan.luns)}. "
+        "Its portal groups are closed for a moment.",
+        "All of it counts as stale: the resync sends everything to the backup.",
+    ]
+    if more > 0:
+        sentences.append(f"THE LUN BECOMES SMALLER by {more} bytes; what lies there is cut off.")
+    return sentences
 
 
 def _obstacle(status: VolumeStatus) -> str:

@@ -100,12 +100,17 @@ def create_object(rtslib: ModuleType, saved: Config) -> Any:
         made = make(**parameters)
     except Exception as error:  # rtslib raises its own classes, of which there are two copies
         raise LioError(saved["name"], _reason(error)) from error
+    complete_object(rtslib, made, saved)
+    return made
+
+
+def complete_object(rtslib: ModuleType, made: Any, saved: Config) -> None:
+    """Give a storage object the attributes and ALUA groups that *saved* has, as far as it can."""
     for key, value in sorted(saved.get("attributes", {}).items()):
         _try_attribute(made, key, value)
     for group in saved.get("alua_tpgs", ()):
         if group.get("name") != _DEFAULT_GROUP:
             _try_alua_group(rtslib, made, group)
-    return made
 
 
 def _try_alua_group(rtslib: ModuleType, storage_object: Any, group: Config) -> None:

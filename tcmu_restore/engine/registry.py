@@ -287,6 +287,10 @@ class VolumeRegistry:
             raise VolumeInUseError(name)
         retirement.retire(name, self.definition_dir, self.state_dir, forget=forget)
 
+    async def take_back(self, name: str) -> None:
+        """Let *name* be opened again after a handover. See ``retirement.take_back``."""
+        await retirement.take_back(name, self.definition_dir, self.state_dir)
+
     async def rebuild_state(self, name: str) -> str:
         """Make the state of *name* anew, with everything lost; return what that costs.
 

@@ -9,9 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pyroaring import BitMap64
+
 from ..core.geometry import Geometry
-from ..errors import BadDefinitionError, WrongStateError
+from ..core.overwrite_map import OverwriteMap
+from ..errors import BadDefinitionError, UnknownVolumeError, WrongStateError
 from .definition import definition_path, load_definition, parse_mirror, save_protection
+from .state_db import StateDb
 from .state_files import BESIDE, sync_folder
 from .state_reading import load
 from .volume_engine import VolumeEngine
@@ -19,7 +23,7 @@ from .volume_engine import VolumeEngine
 log = logging.getLogger(__name__)
 
 ASIDE = ".handed-over"
-"""Ends the names of files that are kept but not used: nothing looks for them."""
+"""Ends the names of files that are kept but not used: only ``take_back`` looks for them."""
 
 
 async def protect(engine: VolumeEngine, definition_dir: Path, mirror: str) -> None:
@@ -65,7 +69,7 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
     """
     state = state_dir / f"{name}.db"
     definition = definition_path(definition_dir, name)
-    is_begun = not definition.exists() and definition.with_name(definition.name + ASIDE).exists()
+    is_begun = not definition.exists() and _aside(definition).exists()
     if not is_begun:
         load_definition(definition_dir, name)
         if not peek(state)[1]:
@@ -73,9 +77,8 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
             raise WrongStateError(name, "hand over", reason)
     try:
         for path in (definition, *(state.with_name(state.name + end) for end in ("", *BESIDE))):
-            aside = path.with_name(path.name + ASIDE)
             with suppress(FileNotFoundError):
-                path.replace(aside)
+                path.replace(_aside(path))
             sync_folder(path)
         if forget:
             for folder, stem in ((definition_dir, definition.name), (state_dir, state.name)):
@@ -84,3 +87,51 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
     except OSError as error:
         raise BadDefinitionError(str(definition), str(error)) from error
     log.info("volume %s: handed over; it is %s", name, "forgotten" if forget else "put aside")
+
+
+async def take_back(name: str, definition_dir: Path, state_dir: Path) -> None:
+    """Let a volume that was handed over be opened again: all of it is current, and stale.
+
+    Nobody knows what was written to its primary meanwhile, so the resync sends all of it. The
+    definition comes last: until then nobody opens the volume. A second time does nothing.
+
+    Raises:
+        UnknownVolumeError: nothing of that name was put aside.
+        StateCorruptError, StateNewerError, StateWriteError, BadDefinitionError: it stays aside.
+    """
+    definition, state = definition_path(definition_dir, name), state_dir / f"{name}.db"
+    if definition.exists():
+        return
+    aside = _aside(definition)
+    if not aside.exists():
+        raise UnknownVolumeError(name)
+    try:
+        for end in ("", *BESIDE):
+            with suppress(FileNotFoundError):
+                path = state.with_name(state.name + end)
+                _aside(path).replace(path)
+        sync_folder(state)
+        await _make_all_stale(state)
+        aside.replace(definition)
+        sync_folder(definition)
+    except OSError as error:
+        raise BadDefinitionError(str(definition), str(error)) from error
+    log.info("volume %s: taken back; all of it is to be sent to the backup", name)
+
+
+async def _make_all_stale(path: Path) -> None:
+    facts, _ = peek(path)
+    sizes = facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
+    count = Geometry(*sizes).region_count
+    db, stored = StateDb.open(path)
+    try:
+        overwrite_map = OverwriteMap(count, stored.sets)
+        overwrite_map.mark_host_written(range(count))
+        overwrite_map.mark_stale(BitMap64(range(count)))
+        await db.commit_map(overwrite_map.take_image(), {"primary_failed": None, "verify": None})
+    finally:
+        await db.close()
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ASIDE)

@@ -74,6 +74,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("Resize", (_NAME,), "t"),
         Method("Protect", (_NAME, ("mirror", "s"))),
         Method("Retire", (_NAME, ("forget", "b"))),
+        Method("TakeBack", (_NAME,)),
         Method("Verify", (_NAME, ("verb", "s"), ("repair", "s"))),
     )
 }

@@ -94,6 +94,7 @@ class Manager:
             "Resize": self._resize,
             "Protect": self._protect,
             "Retire": self._retire,
+            "TakeBack": self._plain(registry.take_back),
             "DeleteVolume": self._plain(registry.delete_volume),
             "DetachSnapshot": self._plain(registry.detach_snapshot),
             "MergeStart": self._plain(registry.merge_start),

@@ -390,6 +390,13 @@ class Registry(Protocol):
         """
         ...
 
+    async def take_back(self, name: str) -> None:
+        """Undo ``retire``: the volume can be opened again, and all of it is stale.
+
+        A second time does nothing.
+        """
+        ...
+
     async def verify(self, name: str, verb: str, *, repair: str) -> None:
         """Compare primary and backup; see ``contract.VERIFY_VERBS``."""
         ...

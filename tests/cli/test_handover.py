@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,8 +15,13 @@ from tcmu_restore.cli import handover_plan, lio_restore, lio_status, saved_confi
 from tcmu_restore.cli import status as status_verb
 from tcmu_restore.cli.client import ServiceClient
 from tcmu_restore.cli.errors import HandoverError, LioError
-from tcmu_restore.cli.handover import carry_out, make_handover
-from tcmu_restore.cli.handover_plan import HandoverPlan, begun_handovers, load_plan
+from tcmu_restore.cli.handover import carry_out, make_handover, make_way_back
+from tcmu_restore.cli.handover_plan import (
+    HandoverPlan,
+    begun_handovers,
+    load_plan,
+    undo_consequences,
+)
 from tests.cli.command_line import CommandLine
 from tests.cli.fake_rtslib import FakeKernel
 from tests.cli.test_reload import NODE, TARGET, volume_object
@@ -47,6 +53,11 @@ class FakeClient:
         assert not any(item.plugin == "user" for item in self.kernel.objects)
         assert not any(lun.storage_object.plugin == "fileio" for lun in self.luns)
         self.retired.append(forget)
+
+    def take_back(self, name: str) -> None:
+        assert name == "a"
+        assert not any(item.plugin == "fileio" for item in self.kernel.objects) or not self.retired
+        self.retired.clear()
 
     @property
     def luns(self) -> list[Any]:
@@ -92,7 +103,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(saved_config, "SAVE_FILES", (tmp_path / "saveconfig.json",))
     monkeypatch.setattr(lio_restore, "defined_volumes", lambda: ["a"])
     monkeypatch.setattr(lio_restore, "has_registrations", lambda _: False)
-    for function in (HandoverPlan.save, HandoverPlan.remove):
+    for function in (HandoverPlan.save, HandoverPlan.end):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
     for function in (load_plan, begun_handovers):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
@@ -163,6 +174,47 @@ def reboot(rig: Rig, saved: dict[str, Any]) -> None:
         made = lio_restore.create_object(rig.rtslib, item)
         luns = saved_config.extract(saved, item).luns
         assert lio_restore.map_luns(rig.rtslib, luns, made) == []
+
+
+def test_an_undo_makes_the_volume_again_killed_after_any_change(rig: Rig) -> None:
+    steps = 0
+    while True:
+        again = Rig(rig.folder)
+        carry_out(again.client, again.rtslib, again.plan())
+        plan = make_way_back(again.rtslib, "a")
+        again.kernel.steps_left = steps
+        try:
+            carry_out(again.client, again.rtslib, plan)
+        except KeyboardInterrupt:
+            again.kernel.steps_left = None
+            found = load_plan("a")
+            assert found == plan
+            carry_out(again.client, again.rtslib, found)
+        now = again.kernel.dump()
+        assert now == again.before
+        assert json.loads((rig.folder / "saveconfig.json").read_text()) == now
+        assert again.fake.retired == []
+        with pytest.raises(HandoverError, match="nothing of this name was handed over"):
+            make_way_back(again.rtslib, "a")
+        if again.kernel.steps_left is not None:
+            break
+        steps += 1
+    assert steps == 9  # two groups twice, two backstores, an attribute, two LUNs
+
+
+def test_an_undo_that_cannot_be_done_leaves_the_plain_backstore(rig: Rig) -> None:
+    carry_out(rig.client, rig.rtslib, rig.plan())
+    plan = make_way_back(rig.rtslib, "a")
+    assert "SMALLER" not in " ".join(undo_consequences(plan))
+    smaller = replace(plan, before={"dev": str(rig.primary)}, after={"size": 4096})
+    assert "SMALLER by 4096 bytes" in " ".join(undo_consequences(smaller))
+    before = rig.kernel.dump()
+    rig.kernel.refuse["user"] = "No such device"
+    with pytest.raises(HandoverError, match=r"No such device\. It is served as before"):
+        carry_out(rig.client, rig.rtslib, plan)
+    assert rig.kernel.dump() == before
+    assert rig.fake.retired == [False]
+    assert make_way_back(rig.rtslib, "a") == plan  # to be tried again
 
 
 @pytest.mark.parametrize("why", ["the disk is in use", "the disk failed meanwhile"])

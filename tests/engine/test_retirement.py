@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tcmu_restore.core.mirroring import MirrorPolicy
 from tcmu_restore.engine.command import CommandKind
 from tcmu_restore.engine.definition import load_definition, save_protection
+from tcmu_restore.engine.volume_engine import VolumeEngine
 from tcmu_restore.errors import (
     BadDefinitionError,
     SourceUnreachableError,
@@ -35,6 +37,21 @@ async def restore(rig: Rig) -> None:
         await do(engine, CommandKind.FLUSH, 0, b"")
 
 
+async def in_sync(engine: VolumeEngine) -> None:
+    """Wait, without sleeping, until nothing is stale."""
+    ended = asyncio.Event()
+    report = engine.driver._on_ended
+
+    def watch() -> None:
+        report()
+        if not engine.volume.state.overwrite_map.sets.stale:
+            ended.set()
+
+    engine.driver._on_ended = watch
+    if engine.volume.state.overwrite_map.sets.stale:
+        await asyncio.wait_for(ended.wait(), 30)
+
+
 def test_a_restored_volume_is_put_aside_and_cannot_be_opened(rig: Rig) -> None:
     async def go() -> None:
         await restore(rig)
@@ -49,6 +66,27 @@ def test_a_restored_volume_is_put_aside_and_cannot_be_opened(rig: Rig) -> None:
         await rig.registry.retire("v", forget=False)  # again, after an interruption
         await rig.registry.retire("v", forget=True)
         assert files(rig) == set()
+
+    run(go)
+
+
+def test_taken_back_all_of_it_is_sent_to_the_backup(rig: Rig) -> None:
+    async def go() -> None:
+        await restore(rig)
+        await rig.registry.retire("v", forget=False)
+        disk = rig.primary.read_bytes()
+        rig.primary.write_bytes(disk[:4096] + b"plain" * 1000 + disk[9096:])  # past the volume
+        await rig.registry.take_back("v")
+        await rig.registry.take_back("v")  # a second time does nothing
+        assert {"v.toml", "v.db"} <= files(rig)
+        assert not any(name.endswith("over") for name in files(rig))
+        async with rig.opened() as engine:
+            await in_sync(engine)
+            await do(engine, CommandKind.FLUSH, 0, b"")
+            assert await read(engine, 4096, 5000 // 512 * 512) == (b"plain" * 1000)[:4608]
+        assert (rig.folder / "backup").read_bytes() == rig.primary.read_bytes()[:SIZE]
+        with pytest.raises(UnknownVolumeError):
+            await rig.registry.take_back("w")
 
     run(go)
 

@@ -247,6 +247,9 @@ class FakeRegistry:
         self._enter("retire", name, str(forget))
         self.volumes.pop(name, None)
 
+    async def take_back(self, name: str) -> None:
+        self._enter("take_back", name)
+
     async def rebuild_state(self, name: str) -> str:
         self._enter("rebuild_state", name)
         self._find(name)

@@ -35,7 +35,7 @@ def kernel(
     monkeypatch.setattr(saved_config, "SAVE_FILES", (tmp_path / "saveconfig.json",))
     monkeypatch.setattr(lio_restore, "defined_volumes", list)
     monkeypatch.setattr(lio_restore, "has_registrations", lambda _: False)
-    for function in (handover_plan.HandoverPlan.save, handover_plan.HandoverPlan.remove):
+    for function in (handover_plan.HandoverPlan.save, handover_plan.HandoverPlan.end):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
     monkeypatch.setattr(life_node, "load_plan", lambda _: None)
     return kernel
