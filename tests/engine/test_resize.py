@@ -117,3 +117,19 @@ def test_a_snapshot_of_the_old_size_is_detached_first(rig: Rig) -> None:
             assert await rig.registry.resize("v") == GROWN
 
     run(go)
+
+
+def test_a_backup_that_has_grown_is_the_same_backup(rig: Rig) -> None:
+    async def go() -> None:
+        await rig.create()
+        grow_backup(rig)
+        async with rig.opened() as engine:  # waits for the login
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+            assert engine.size == SIZE
+        grow_backup(rig, SIZE - 512)
+        engine = await rig.registry.open_volume("v", SIZE, 512)
+        with pytest.raises(SizeMismatchError):
+            await engine.backup.wait_ready(20)
+        await rig.registry.close()
+
+    run(go)
