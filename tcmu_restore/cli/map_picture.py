@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Final
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -37,14 +38,14 @@ def save_picture(found: Map, path: str, moment: datetime) -> None:
     """Draw the map and write it to *path*. Raises OSError."""
     figure = Figure(figsize=(11, 8), dpi=120, facecolor="white")
     grid = figure.add_gridspec(
-        3, 1, height_ratios=(20, 1, 3), hspace=0.2, left=0.09, right=0.98, top=0.91, bottom=0.13
+        3, 1, height_ratios=(20, 1, 3), hspace=0.2, left=0.09, right=0.965, top=0.91, bottom=0.13
     )
     _draw_cells(figure.add_subplot(grid[0]), found)
     _draw_shares(figure.add_subplot(grid[1]), found)
     _draw_accesses(figure.add_subplot(grid[2]), found)
     figure.text(0.09, 0.95, found.title(moment), fontsize=15, fontweight="bold")
     note = f"{_COLUMNS} cells a line, about {format_size(found.cell_size)} each"
-    figure.text(0.98, 0.95, note, fontsize=10, color="#555555", ha="right")
+    figure.text(0.965, 0.95, note, fontsize=10, color="#555555", ha="right")
     _draw_legend(figure, found)
     figure.savefig(path, format="png")
 
@@ -102,10 +103,12 @@ def _draw_accesses(axes: Axes, found: Map) -> None:
         for cell in cells:
             whole.update(found.cells[cell])
         height = max(found.accesses[cell] for cell in cells)
-        axes.bar(bar, height, width=1, align="edge", color=mean_colour(whole))
+        colour = mean_colour(whole)
+        axes.bar(bar, height, 1, align="edge", color=colour, edgecolor="#555555", linewidth=0.4)
     if not any(found.accesses):
         axes.text(0.5, 0.5, "no accesses counted yet", transform=axes.transAxes, ha="center")
-    axes.set_yscale("symlog", linthresh=1)
+    axes.set_yscale("function", functions=(np.sqrt, np.square))
+    axes.set_ylim(bottom=0)
     axes.set_yticks([])
     axes.set_xlim(0, max(1, bars))
     marked = range(0, bars + 1, max(1, bars // 4))

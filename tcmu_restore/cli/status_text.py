@@ -184,6 +184,7 @@ def status_rows(status: VolumeStatus) -> list[tuple[str, str]]:
         ("primary", _primary_text(status)),
         ("backup", _backup_text(status)),
         ("snapshot", _snapshot_text(status)),
+        *_job_rows(status),
         ("served", _served_text(status["counters"])),
         ("kept", _kept_text(status["counters"])),
     ]
@@ -222,18 +223,24 @@ def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]
         more = ["and more"] if len(extents) > len(shown) else []
         rows.append(("outdated", "; ".join(shown + more)))
-    heat = status.get("heat")
-    if heat is not None and heat["hot_bytes"]:
-        rows.append(("hot", heat_line(heat)))
-    verify = status.get("verify")
-    if verify is not None and verify["state"] != "idle":
-        rows.append(("verify", verify_line(verify)))
-    resync = status.get("resync")
-    if resync is not None and resync["state"] != "idle":
-        rows.append(("resync", resync_line(resync)))
     state_file = status.get("state_file")
     if state_file is not None and state_file["error"]:
         rows.append(("kept in", f"{state_file['path']} ({state_file['error']})"))
+    return rows
+
+
+def _job_rows(status: VolumeStatus) -> list[tuple[str, str]]:
+    """Return rows of what goes on by itself, and of what hosts use most."""
+    rows = []
+    heat = status.get("heat")
+    if heat is not None and heat["hot_bytes"]:
+        rows.append(("hot", heat_line(heat)))
+    resync = status.get("resync")
+    if resync is not None and resync["state"] != "idle":
+        rows.append(("resync", resync_line(resync)))
+    verify = status.get("verify")
+    if verify is not None and verify["state"] != "idle":
+        rows.append(("verify", verify_line(verify)))
     return rows
 
 
@@ -297,7 +304,7 @@ def event_line(event: Event) -> str:
 
 def _served_text(counters: dict[str, int]) -> str:
     parts = [
-        f"{counters[reads]} reads from {where} ({format_size(counters.get(size, 0))})"
+        f"{counters[reads]:,} reads from {where} ({format_size(counters.get(size, 0))})"
         for where, reads, size in _COUNTERS
         if counters.get(reads)
     ]
@@ -307,7 +314,7 @@ def _served_text(counters: dict[str, int]) -> str:
 def _kept_text(counters: dict[str, int]) -> str:
     names = ("populated", "merged", "zeroed", "host_written", "skipped_current", "repaired")
     parts = [
-        f"{counters[f'regions_{name}']} {name.replace('_', ' ')}"
+        f"{counters[f'regions_{name}']:,} {name.replace('_', ' ')}"
         for name in names
         if counters.get(f"regions_{name}")
     ]

@@ -28,7 +28,7 @@ _STYLES: Final = {
     "closed": "dim",
 }
 
-_BAR_WIDTH: Final = 40
+_BAR_WIDTH: Final = 24
 
 _EVENTS_SHOWN: Final = 8
 """On one look; a live screen shows as many as it has room for."""
@@ -54,12 +54,16 @@ def live_screen(
 ) -> RenderableType:
     """Return one volume for a whole screen; *note* stands on top, marked if the rest *is_old*.
 
-    Of the events there are as many as *console* has lines left.
+    Of the events there are as many as *console* has lines left. If it is too low for the rest, what
+    to do next stands above the numbers.
     """
     head = Text(note, style="bold red" if is_old else "dim")
+    rows = _rows(status, trend)
     steps = [Text(step) for step in next_steps(status)]
-    fixed = Group(head, _rows(status, trend), Text(), *steps, Text())
+    fixed = Group(head, rows, Text(), *steps, Text())
     lines = len(console.render_lines(fixed, pad=False))
+    if lines > console.height + 1:  # the last one is empty
+        return Group(head, *steps, Text(), rows)
     return Group(fixed, *_event_lines(status, max(0, console.height - lines)))
 
 
@@ -83,13 +87,21 @@ def _rows(status: VolumeStatus, trend: Trend) -> Table:
     if is_open(status):
         special["regions"] = _regions(status)
     for label, value in text.status_rows(status):
-        table.add_row(label, special.get(label, Text(value + _rate_text(label, trend))))
-        if label == "resync":
-            _add_resync_bar(table, status, trend)
-    if is_open(status):
-        table.add_row("current", _bar(text.fraction_current(status)))
-        table.add_row("merge", _merge(status))
+        words = Text(value + _rate_text(label, trend))
+        fraction = _fraction(label, status, trend)
+        shown = special.get(label, words if fraction is None else _bar(fraction, words))
+        if label == "served":
+            _add_merge(table, status)
+        table.add_row(label, shown)
     return table
+
+
+def _add_merge(table: Table, status: VolumeStatus) -> None:
+    """Add the merge, and how much is current unless that is what the merge's bar says."""
+    if status["merge"]["state"] != "running":
+        current = text.fraction_current(status)
+        table.add_row("current", _bar(current, Text(text.format_percent(current))))
+    table.add_row("merge", _merge(status))
 
 
 def _regions(status: VolumeStatus) -> RenderableType:
@@ -100,7 +112,7 @@ def _regions(status: VolumeStatus) -> RenderableType:
         is_bad = bool(count) and name in ("outdated", "in doubt", "stale", "lost")
         table.add_column(justify="right", style="yellow" if is_bad else "")
     table.add_row(*(name for name, _, _ in columns))
-    table.add_row(*(str(count) for _, count, _ in columns))
+    table.add_row(*(f"{count:,}" for _, count, _ in columns))
     table.add_row(*(size for _, _, size in columns))
     return table
 
@@ -109,15 +121,17 @@ def _rate_text(label: str, trend: Trend) -> str:
     for name in _SOURCES:
         rate = trend.rate(name) if name == label else None
         if rate is not None:
-            read, written = text.format_rate(rate.read), text.format_rate(rate.written)
-            return f", now {read} read, {written} written"
+            moved = (("read", int(rate.read)), ("written", int(rate.written)))
+            words = [f"{text.format_rate(each)} {word}" for word, each in moved if each]
+            return f", now {', '.join(words) or 'idle'}"
     return ""
 
 
-def _add_resync_bar(table: Table, status: VolumeStatus, trend: Trend) -> None:
-    fraction = trend.fraction_resynced(status)
-    if fraction is not None:
-        table.add_row("", _bar(fraction))
+def _fraction(label: str, status: VolumeStatus, trend: Trend) -> float | None:
+    """Return how far a job is that has a bar, 0 to 1; None for any other row."""
+    if label == "resync":
+        return trend.fraction_resynced(status)
+    return text.fraction_verified(status["verify"]) if label == "verify" else None
 
 
 def _event_lines(status: VolumeStatus, count: int) -> list[Text]:
@@ -142,10 +156,17 @@ def _states(status: VolumeStatus) -> Text:
     return Text(", ").join(words)
 
 
-def _bar(fraction: float) -> RenderableType:
+def _bar(fraction: float, words: Text) -> RenderableType:
+    """Return a bar with words beside it."""
     grid = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=1.0, completed=fraction, width=_BAR_WIDTH)
-    grid.add_row(bar, text.format_percent(fraction))
+    bar = ProgressBar(
+        total=1.0,
+        completed=fraction,
+        width=_BAR_WIDTH,
+        complete_style="cyan",
+        finished_style="green",
+    )
+    grid.add_row(bar, words)
     return grid
 
 
@@ -154,7 +175,7 @@ def _merge(status: VolumeStatus) -> RenderableType:
     if merge["state"] == "idle":
         return Text("idle")
     words = text.merge_line(merge, bar_width=0).replace("[] ", "")
-    return Group(Text(words), _bar(text.fraction_merged(merge)))
+    return _bar(text.fraction_merged(merge), Text(words))
 
 
 def _short_merge(status: VolumeStatus) -> str:
