@@ -145,8 +145,8 @@ MUTATIONS = (
         "the merge ignores the selection",
         "MRG-3",
         "merge",
-        "        lost = state.selection.within(overwrite_map.fillable_in(regions))\n",
-        "        lost = overwrite_map.fillable_in(regions)\n",
+        "lost = state.selection.within(overwrite_map.fillable_in(regions[:window])) - without",
+        "lost = overwrite_map.fillable_in(regions[:window]) - without",
         (
             "    if not selection.covers(state.geometry.regions(step.extent)):\n",
             "    if False:\n",
