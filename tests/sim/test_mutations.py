@@ -1,4 +1,4 @@
-"""Every planted mistake still finds its text: a change of the core must take its mutations along."""
+"""Every planted mistake still finds its text: a changed core takes its mutations along."""
 
 from __future__ import annotations
 
