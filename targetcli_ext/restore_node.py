@@ -138,7 +138,7 @@ class RestoreFromCommand(VolumeNode):
             if run.is_unfinished(self.volume):
                 self.shell.con.display("\n".join(unfinished_lines(self.volume)))
             raise
-        words = "Nothing is lost." if status is None else "Restored; nothing is left there."
+        words = "Nothing is lost." if status is None else "Merged; nothing is left there."
         self.shell.log.info(words)
 
     def _number(self, text: str | None) -> int | None:

@@ -99,7 +99,7 @@ def _restore(cli: CliContext, run: RestoreRun, name: str, settings: RestoreSetti
     if status is None:
         cli.console.print(f"Nothing of {name} is lost; nothing was done.", highlight=False)
     else:
-        cli.console.print("Restored; nothing is left on the backup host.", highlight=False)
+        cli.console.print("Merged; nothing is left on the backup host.", highlight=False)
         cli.console.print(status["advice"], markup=False, highlight=False)
 
 

@@ -201,7 +201,7 @@ def status_lines(
     return [f"{label:>8}  {text}" for label, text in rows] + ["", *steps]
 
 
-def _restore_text(restore: RestoreFromStatus) -> str:
+def restore_text(restore: RestoreFromStatus) -> str:
     """Return how far a restore-from is, and what to type."""
     commands = f"go on: {restore['go_on']}; remove: {restore['remove']}"
     if restore["error"]:
@@ -217,7 +217,7 @@ def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
     rows = []
     restore = status.get("restore_from")
     if restore is not None:
-        rows.append(("restore", _restore_text(restore)))
+        rows.append(("restore", restore_text(restore)))
     extents = status.get("outdated_extents", [])
     if extents:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]

@@ -77,6 +77,10 @@ def print_overview(console: Console, statuses: list[VolumeStatus]) -> None:
         name_and_state = (Text(status["volume"]), _states(status))
         table.add_row(*name_and_state, *(_open_cells(status) if is_open(status) else ()))
     console.print(table)
+    for status in statuses:
+        if restore := status.get("restore_from"):
+            line = f"{status['volume']}: unfinished restore: {text.restore_text(restore)}"
+            console.print(Text(line), soft_wrap=True)
 
 
 def _rows(status: VolumeStatus, trend: Trend) -> Table:

@@ -105,7 +105,7 @@ def test_one_command_restores_and_leaves_nothing(
     assert ("attach", "a", URL, "/etc/chap.toml") in registry.calls
     assert "Taking the snapshot restore-a of block/vm on 127.0.0.1." in outcome.out
     assert "100 % of 1 GiB" in outcome.out
-    assert "Restored; nothing is left on the backup host." in outcome.out
+    assert "Merged; nothing is left on the backup host." in outcome.out
     assert not backup.snapshots
     assert not restore.is_unfinished
 

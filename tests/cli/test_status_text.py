@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from tcmu_restore.cli import condition
 from tcmu_restore.cli import status_text as text
+from tcmu_restore.cli.status_view import print_overview
 from tcmu_restore.service.registry_seam import VolumeStatus
 from tests.service.fake_registry import HEAT, RESYNC, conditions, make_status
 
@@ -70,6 +73,36 @@ def test_snapshot_of_a_part_says_how_much_it_covers() -> None:
     size = text.format_size(status["size"])
     rows = dict(text.status_rows(status))
     assert rows["snapshot"] == f"/dev/s, covers 64 KiB of {size} (reachable)"
+
+
+RESTORE: Any = {
+    "error": "",
+    "host": "backup1",
+    "origin": "block/v",
+    "snapshot": "restore-a",
+    "step": "delete",
+    "began": "2026-11-23T00:00:00+00:00",
+    "go_on": "tcmu-restore restore-from a",
+    "remove": "tcmu-restore restore-from a --abort",
+}
+
+
+def test_unfinished_restore_is_a_row_with_both_commands() -> None:
+    words = dict(text.status_rows(volume(restore_from=RESTORE)))["restore"]
+    assert words.startswith("snapshot restore-a of block/v on backup1, next step delete")
+    assert words.endswith(f"go on: {RESTORE['go_on']}; remove: {RESTORE['remove']}")
+    damaged = {"error": "The record cannot be used.", "go_on": "x", "remove": "y"}
+    row = dict(text.status_rows(volume(restore_from=damaged)))["restore"]
+    assert row == "The record cannot be used. (go on: x; remove: y)"
+
+
+def test_unfinished_restore_is_told_below_the_overview_also_of_a_closed_volume() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    closed: Any = {"volume": "b", "state": "closed", "advice": "", "restore_from": RESTORE}
+    print_overview(console, [volume(restore_from=None), closed])
+    said = cast(io.StringIO, console.file).getvalue()
+    assert "b: unfinished restore: snapshot restore-a" in said
+    assert said.count("unfinished") == 1
 
 
 def test_status_without_counters_says_so() -> None:
