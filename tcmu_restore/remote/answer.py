@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..errors import BadAnswerError, BadUrlError
 from ..sources.iscsi_url import parse_iscsi_url
+from ..text import printable
 from ..units import MiB
 from .backup_host import Extents, RemoteSnapshot, SnapshotRequest
 
@@ -92,13 +93,12 @@ def _url(host: str, url: object) -> str:
     try:
         return str(parse_iscsi_url(url))
     except BadUrlError as error:
-        raise BadAnswerError(host, printable(str(error))) from error
+        raise BadAnswerError(host, one_line(str(error))) from error
 
 
-def printable(text: str) -> str:
-    """Return *text* in one line without anything that a terminal would act on."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    shown = " ".join(shown.split()).rstrip(".")
+def one_line(text: str) -> str:
+    """Return *text* in one line, not too long, without anything that a terminal would act on."""
+    shown = printable(" ".join(text.split())).rstrip(".")
     return shown if len(shown) <= SENTENCE_LENGTH_MAX else shown[:SENTENCE_LENGTH_MAX] + "…"
 
 

@@ -20,7 +20,7 @@ from ..errors import (
     HostKeyUnknownError,
     SshLoginError,
 )
-from .answer import ANSWER_LENGTH_MAX, printable
+from .answer import ANSWER_LENGTH_MAX, one_line
 from .backup_host import HostSettings
 
 CONNECT_SECONDS: Final = 20.0
@@ -69,12 +69,12 @@ async def _run_in_time(settings: HostSettings, command: str, seconds: float) -> 
         reason = "no key of ours is accepted there"
         raise SshLoginError(host, settings.user, reason) from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        reason = f"the key {settings.key} cannot be used ({printable(str(error))})"
+        reason = f"the key {settings.key} cannot be used ({one_line(str(error))})"
         raise SshLoginError(host, settings.user, reason) from error
     except TimeoutError as error:
         raise BackupHostUnreachableError(host, f"no answer within {seconds:g} s") from error
     except (asyncssh.Error, OSError) as error:
-        reason = printable(str(error)) or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         raise BackupHostUnreachableError(host, reason) from error
 
 

@@ -15,7 +15,7 @@ from ..errors import (
     RemoteCommandMissingError,
 )
 from . import ssh
-from .answer import parse_created, parse_deleted, parse_listed, printable
+from .answer import one_line, parse_created, parse_deleted, parse_listed
 from .backup_host import BackupHost, HostSettings, RemoteSnapshot, SnapshotRequest
 from .ssh import Finished
 
@@ -98,7 +98,7 @@ class SshBackupHost(BackupHost):
         done = self._call([COMMAND, verb, "--json", *words])
         if done.status == 0:
             return done.output
-        said = printable(done.errors.decode("utf-8", "replace"))
+        said = one_line(done.errors.decode("utf-8", "replace"))
         is_old = "No such command" in said
         if done.status in _MISSING or is_old or (self._is_sudo and "not found" in said):
             raise RemoteCommandMissingError(self.name, said or "there is no such command")

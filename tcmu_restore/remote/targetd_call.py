@@ -21,7 +21,7 @@ from ..errors import (
     TargetdLoginError,
 )
 from ..sources.credentials import load_credentials
-from .answer import ANSWER_LENGTH_MAX, parse_answer, printable
+from .answer import ANSWER_LENGTH_MAX, one_line, parse_answer
 
 PORT: Final = 18700
 PATH: Final = "/targetrpc"
@@ -68,7 +68,7 @@ class TargetdCaller:
         error = answer.get("error")
         if error is not None:
             said = error.get("message") if isinstance(error, dict) else None
-            raise BackupHostRefusedError(self.host, f"{method}: {printable(str(said))}")
+            raise BackupHostRefusedError(self.host, f"{method}: {one_line(str(said))}")
         if answer.get("id") != self._number or "result" not in answer:
             raise BadAnswerError(self.host, f"it is no answer to {method}")
         return answer["result"]
@@ -80,7 +80,7 @@ class TargetdCaller:
             response = connection.getresponse()
             data = response.read(ANSWER_LENGTH_MAX + 1)
         except (OSError, HTTPException) as error:
-            reason = printable(str(error)) or type(error).__name__
+            reason = one_line(str(error)) or type(error).__name__
             raise BackupHostUnreachableError(self.host, reason) from error
         finally:
             connection.close()

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import BackupHostRefusedError, BadAnswerError, BadSettingError
 from ..sources.initiator import initiator_name
 from ..sources.iscsi_url import DEFAULT_PORT, format_portal, parse_iscsi_url
-from .answer import printable
+from .answer import one_line
 from .backup_host import BackupHost, RemoteSnapshot, SnapshotRequest
 from .targetd_call import TargetdCaller
 
@@ -139,5 +139,5 @@ def _split(request: SnapshotRequest) -> tuple[str, str]:
     """Return pool and volume; a thin pool's name has a slash itself."""
     pool, _, volume = request.origin.rpartition("/")
     if not pool or not volume:
-        raise BadSettingError("origin", printable(request.origin), "it must be POOL/VOLUME")
+        raise BadSettingError("origin", one_line(request.origin), "it must be POOL/VOLUME")
     return pool, volume

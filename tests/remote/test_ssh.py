@@ -108,7 +108,11 @@ def test_user_who_is_not_root_uses_sudo(server: SshServer) -> None:
         ((0, b"", b""), BadAnswerError, "not JSON"),
         ((0, b"x" * (ANSWER_LENGTH_MAX + 1), b""), BadAnswerError, "longer than"),
         ((0, b"{}", b"e" * (2 * ANSWER_LENGTH_MAX)), BadAnswerError, "longer than"),
-        ((1, b"", b"tcmu-restore: no\x1b[2J space.\n"), BackupHostRefusedError, "no  ?.2J space$"),
+        (
+            (1, b"", b"tcmu-restore: no\x1b[2J space.\n"),
+            BackupHostRefusedError,
+            r"no\\x1b\[2J space$",
+        ),
         ((5, b"{}", b""), BackupHostRefusedError, "status 5"),
         ((127, b"", b"sh: tcmu-restore: not found"), RemoteCommandMissingError, "not found"),
         ((2, b"", b"Error: No such command 'snapshot-create'."), RemoteCommandMissingError, "No"),

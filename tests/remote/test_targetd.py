@@ -134,7 +134,7 @@ def test_export_with_an_odd_lun_is_refused(
 
 def test_odd_error_is_one_clean_sentence(targetd: FakeTargetd, host: TargetdBackupHost) -> None:
     targetd.raw = b'{"id": 1, "error": {"code": -1, "message": "a\\u001b[2Jb\\nc"}}'
-    with pytest.raises(BackupHostRefusedError, match=r"vol_list: a \[2Jb c$"):
+    with pytest.raises(BackupHostRefusedError, match=r"vol_list: a\\x1b\[2Jb c$"):
         host.has_snapshot(REQUEST)
     targetd.raw = b'{"id": 1, "error": 7}'
     with pytest.raises(BackupHostRefusedError):
