@@ -34,6 +34,7 @@ class FakeClient:
     def __init__(self, kernel: FakeKernel, primary: Path) -> None:
         self.kernel, self.primary = kernel, primary
         self.is_restored = True
+        self.unfinished: dict[str, str] | None = None
         self.retired: list[bool] = []
 
     def list_volumes(self) -> list[str]:
@@ -44,7 +45,8 @@ class FakeClient:
         assert not self.retired
         if any(item.plugin == "user" for item in self.kernel.objects):
             where = {"path": str(self.primary), "state": "ok"}
-            return make_status("a", state="in_sync", primary=where, size=4096)
+            more = {"restore_from": self.unfinished}
+            return make_status("a", state="in_sync", primary=where, size=4096, **more)
         closed = {"volume": "a", "state": "closed", "advice": ""}
         return closed | {"restored": self.is_restored}
 
@@ -215,6 +217,16 @@ def test_an_undo_that_cannot_be_done_leaves_the_plain_backstore(rig: Rig) -> Non
     assert rig.kernel.dump() == before
     assert rig.fake.retired == [False]
     assert make_way_back(rig.rtslib, "a") == plan  # to be tried again
+
+
+def test_with_an_unfinished_restore_from_nothing_is_handed_over(rig: Rig) -> None:
+    rig.fake.unfinished = {"step": "delete"}
+    with pytest.raises(
+        HandoverError, match=r"a restore-from is not finished.* Nothing was changed"
+    ):
+        rig.plan()
+    rig.fake.unfinished = None
+    rig.plan()
 
 
 @pytest.mark.parametrize("why", ["the disk is in use", "the disk failed meanwhile"])
