@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcmu_restore.cli import lio_restore, lio_status, reload, saved_config
@@ -212,6 +212,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_a_hostile_configuration_ends_in_one_sentence(tmp_path_factory: Any, value: Any) -> None:
     path = tmp_path_factory.mktemp("hostile") / "saveconfig.json"

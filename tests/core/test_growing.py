@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
@@ -84,6 +84,7 @@ def copies(sets: RegionSets) -> RegionSets:
     return sets.within(range(1 << 16))
 
 
+@settings(deadline=None)
 @given(TAILS, GROWTHS, kinds())
 def test_grow_1_new_regions_are_lost_and_old_ones_keep_their_kinds(
     tail: int, growth: int, kinds: list[str]
@@ -101,6 +102,7 @@ def test_grow_1_new_regions_are_lost_and_old_ones_keep_their_kinds(
     assert rig.volume.state.counters.regions_populated >= len(new)
 
 
+@settings(deadline=None)
 @given(TAILS, GROWTHS, kinds())
 def test_a_grown_volume_opens_as_it_was_committed(tail: int, growth: int, kinds: list[str]) -> None:
     """Killed right after the size is durable: the sets of the old geometry, the new size."""
