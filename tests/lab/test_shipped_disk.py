@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -83,8 +84,9 @@ class ShippedScene(ServedScene):
         assert on_primary == self.digest(self.lab.backup, self.backup_device)
 
 
-@pytest.fixture
-def scene(lab: Lab) -> Iterator[ShippedScene]:
+@contextmanager
+def staged(lab: Lab) -> Iterator[ShippedScene]:
+    """The scene with its bulk link down; after a failure, evidence is saved."""
     scene = ShippedScene(lab, "shipped", SIZE)
     try:
         scene.set_up()
@@ -103,7 +105,13 @@ def scene(lab: Lab) -> Iterator[ShippedScene]:
         lab.primary.discard_disk("stick")
 
 
-def test_a_carried_disk_is_offered_attached_pulled_out_and_used_again(scene: ShippedScene) -> None:
+def test_a_carried_disk_is_offered_attached_pulled_out_and_used_again(lab: Lab) -> None:
+    with staged(lab) as scene:
+        _use_carried_disk(scene)
+        _attached_by_itself(scene)
+
+
+def _use_carried_disk(scene: ShippedScene) -> None:
     primary = scene.lab.primary
     scene.write_stick()
     scene.lab.backup.carry_disk("stick", primary)
@@ -119,7 +127,6 @@ def test_a_carried_disk_is_offered_attached_pulled_out_and_used_again(scene: Shi
     scene.check_equal()
     scene.call("DetachSnapshot")
     assert FOLDER not in primary.run("cat /proc/mounts")
-    _attached_by_itself(scene)
 
 
 def _is_offered(scene: ShippedScene) -> None:
