@@ -1,7 +1,7 @@
 """``tcmu-restore``: the command line. Each verb is one call of the service, or two.
 
-Exit statuses are in ``exit_status``. ``status --json`` is the documented interface for scripts;
-everything else that is printed is for people and may change.
+Exit statuses are in ``exit_status``. ``status --json`` is the documented interface for scripts
+(docs/status-json.md); everything else that is printed is for people and may change.
 """
 
 from __future__ import annotations
