@@ -105,10 +105,12 @@ class IscsiOptions:
 
     command_timeout_seconds: float = 10.0
     """After this a command counts as lost and its session is dropped: a foreground command of the
-    host must end before the host's own 30 s."""
+    host must end before the host's own 30 s. Time in which the connection carries what was asked
+    for before, or the command's own bytes, does not count."""
 
     connect_timeout_seconds: float = 5.0
-    """TCP connect and login together."""
+    """TCP connect and login together; with each attempt in vain longer, up to four times this: on a
+    telephone line a login takes 2 s, and what an earlier session left in the queue up to 10 s."""
 
     reconnect_delay_seconds: float = 0.5
     """The first pause before another login; it doubles up to the next one."""
@@ -124,6 +126,15 @@ class IscsiOptions:
 
     queue_depth: int = 32
     """Commands in flight a session; more wait here. LIO's default per-session limit is 64."""
+
+    portals: tuple[tuple[str, int], ...] = ()
+    """(host, port) of further portals of the same portal group, tried in turn after the URL's."""
+
+    interface: str | None = None
+    """The only network interface to use."""
+
+    source_address: str | None = None
+    """The numeric address to connect from."""
 
 
 SLOW_SECONDS: Final = 2.0

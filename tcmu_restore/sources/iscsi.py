@@ -163,7 +163,10 @@ class IscsiStore(BlockStore):
     # --- coming and going ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect in the background. Returns at once, whatever the peer does."""
+        """Begin to connect in the background. Returns at once, whatever the peer does.
+
+        Does nothing while it has been started and neither disconnected nor closed.
+        """
         for link in self._links:
             link.start()
 
@@ -189,11 +192,15 @@ class IscsiStore(BlockStore):
         finally:
             self._waiters.remove(waiter)
 
+    async def disconnect(self) -> None:
+        """Log out, end what is in flight, and stay away until ``start``. Never raises."""
+        await asyncio.gather(*(link.stop() for link in self._links))
+
     async def close(self) -> None:
         """Log out and end what is in flight. Never raises; twice is fine."""
         self._is_closed = True
         self._update()
-        await asyncio.gather(*(link.stop() for link in self._links))
+        await self.disconnect()
 
     # --- calls ---------------------------------------------------------------------------
 
@@ -393,6 +400,8 @@ def _context_settings(
             header_digest=options.header_digest,
             credentials=credentials,
             tcp_timeout_ms=int(options.command_timeout_seconds * 1000),
+            interface=options.interface,
+            source_address=options.source_address,
         )
         for index in range(options.sessions)
     ]
