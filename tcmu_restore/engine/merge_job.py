@@ -18,7 +18,7 @@ from ..core.merge import MergeStep, count_left
 from ..core.merge_order import MergeOrder
 from ..core.pacing import Pacer, StepSizer
 from ..core.volume import Volume
-from ..errors import BadExtentError, RestoreError, SourceError
+from ..errors import BadExtentError, RestoreError, SourceError, SourceUnreachableError
 from ..log_line import log_line
 from .driver import Driver
 
@@ -197,7 +197,8 @@ class MergeJob:
         if permanent and step.leg is Leg.SNAPSHOT:
             regions = self._volume.state.geometry.regions(step.extent)
             self._volume.state.overwrite_map.mark_in_doubt(BitMap64(regions))
-        self._wait(str(error))
+        is_away = step.leg is Leg.SNAPSHOT and isinstance(error, SourceUnreachableError)
+        self._wait(f"waiting for the bulk link: {error}" if is_away else str(error))
 
     def _leave_out(self, step: MergeStep, error: BadExtentError) -> bool:
         """Let the backup fill exactly the bad extent, and go on at once with the rest of *step*."""

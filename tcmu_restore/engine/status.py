@@ -180,6 +180,7 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
         | describe_extents(engine.facts["snapshot"], state.selection, state.geometry)
         | traffic_of(snapshot),
         "shipped": _shipped(engine),
+        "bulk_link": engine.link.status(),
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),
         "verify": engine.verify.status(),

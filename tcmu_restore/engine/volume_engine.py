@@ -23,6 +23,8 @@ from ..errors import RestoreError, WrongStateError
 from ..log_line import log_line
 from ..sources.base import BlockSource, BlockStore
 from ..sources.iscsi import IscsiStore
+from .bulk_link import FACT as BULK_LINK
+from .bulk_link import BulkLink, Surroundings
 from .checkpoints import Checkpoints
 from .command import Command, CommandKind
 from .command_queue import CommandQueue
@@ -31,6 +33,7 @@ from .device_watch import DeviceWatch
 from .driver import Driver
 from .events import EventLog
 from .heat_keeper import HeatKeeper
+from .link_settings import LinkSettings
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
@@ -106,6 +109,16 @@ class VolumeEngine:
                 depth_max=options.merge_depth,
             ),
             on_change=self.changed,
+        )
+        self.link = BulkLink(
+            Surroundings(
+                self.name,
+                self.events,
+                self.db.commit_facts,
+                merge_state=lambda: self.merge.state,
+                snapshot=lambda: self.snapshot,
+            ),
+            self.facts.get(BULK_LINK),
         )
         self.resync = ResyncJob(volume, self.driver, self._pacer)
         if self.facts.get("resync_paused"):
@@ -187,6 +200,7 @@ class VolumeEngine:
 
     def snapshot_changed(self, reachable: bool) -> None:
         """The snapshot's session came up or was lost."""
+        self.link.snapshot_changed(reachable)
         if reachable:
             self.merge.source_changed()
             self.commands.source_changed()
@@ -218,6 +232,7 @@ class VolumeEngine:
         """Tell the service when what holds of the volume is something else."""
         if self.backup.is_reachable:
             self.resync.kick()
+        self.link.merge_changed()
         conditions = conditions_of(self)
         self.events.observe(self, conditions)
         if conditions == self._last_conditions:
@@ -311,7 +326,12 @@ class VolumeEngine:
         self.performer.snapshot = snapshot
 
     async def drop_snapshot(self) -> None:
-        """Forget the snapshot and close it. Raises WrongStateError while the merge needs it."""
+        """Forget the snapshot, close it, and take its link down.
+
+        Raises:
+            WrongStateError: the merge needs it. LinkCommandError: the snapshot is detached, but its
+                link may still be up.
+        """
         if self.merge.state in (MergeState.RUNNING, MergeState.PAUSED):
             raise WrongStateError(self.name, "detach the snapshot", "the merge is not finished")
         snapshot = self.performer.snapshot
@@ -323,6 +343,8 @@ class VolumeEngine:
         self.volume.state.selection = select(self.volume.state.geometry, None)
         self.events.add("command", "Command: detach the snapshot.")
         await snapshot.close()
+        await self.link.take_down()
+        self.link.settings = LinkSettings()
 
     async def close(self) -> None:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
@@ -336,6 +358,7 @@ class VolumeEngine:
         self.commands.close()
         if self.performer.snapshot is not None:  # what it still sends may take long to arrive
             await self.performer.snapshot.close()
+        await self.link.close()
         try:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)

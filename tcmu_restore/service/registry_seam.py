@@ -123,6 +123,18 @@ class ShippedSnapshot(TypedDict):
     problem: str
 
 
+class BulkLinkStatus(TypedDict):
+    """The link to the snapshot, where commands bring it up and take it down.
+
+    *reason* says why the last of them failed, else it is empty. *take_down* is the command line
+    that takes the link down, or is empty while it is down.
+    """
+
+    state: Literal["down", "coming up", "up", "going down", "unknown"]
+    reason: str
+    take_down: str
+
+
 class MergeStatus(TypedDict):
     """The background copy. *seconds_left* is null as long as there is no honest estimate.
 
@@ -251,6 +263,7 @@ class VolumeStatus(TypedDict):
     events: NotRequired[list[Event]]
     shipped: NotRequired[list[ShippedSnapshot]]
     restore_from: NotRequired[RestoreFromStatus | None]
+    bulk_link: NotRequired[BulkLinkStatus | None]
 
 
 class MapSummary(TypedDict):
@@ -316,11 +329,17 @@ class Registry(Protocol):
         *,
         credentials: str | None,
         extents: Sequence[tuple[int, int]] | None = None,
+        link: dict[str, Any] | None = None,
     ) -> None:
         """Attach a static copy (an iscsi:// URL or a path) and record its identity.
 
         *extents* are all that it covers, as (offset, length) in bytes; without them, everything.
+        *link*: the bulk link's settings; see ``contract.LINK_SETTINGS``.
         """
+        ...
+
+    async def link_down(self, name: str) -> None:
+        """Take the bulk link down with the command that belongs to it."""
         ...
 
     async def detach_snapshot(self, name: str) -> None:

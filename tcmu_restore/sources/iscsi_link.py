@@ -133,7 +133,7 @@ class IscsiLink:
             delay = min(2 * delay, self._options.reconnect_delay_max_seconds)
 
     async def _attempt_one(self) -> bool:
-        """Try the first portal, and stay up; return whether it was up. Else the next one is next."""
+        """Try the first portal and stay up; return whether it was up. Else the next is next."""
         try:
             await self._serve()
         except RestoreError as error:
