@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.effects import Procedure
+from ..core.effects import Leg, Procedure
 from ..core.extent import Extent
 from ..core.pacing import Pacer, StepSizer
 from ..core.selection import select
@@ -91,7 +91,9 @@ class VolumeEngine:
         self._idle = Event()
         self._idle.set()
         options = self.definition.options
-        self.performer = StorePerformer(self.db, self.backup, parts.primary, self.facts_now)
+        self.performer = StorePerformer(
+            self.db, self.backup, parts.primary, self.facts_now, volume.state
+        )
         self.driver = Driver(volume.state.locks, self.performer, self._fence, self._procedure_ended)
         self._pacer = Pacer(floor=options.background_rate_min, ceiling=options.background_rate_max)
         self.commands = CommandQueue(
@@ -190,6 +192,7 @@ class VolumeEngine:
         now = get_running_loop().time()
         self.commands.unreachable_since = None if reachable else now
         if reachable:
+            self.performer.timing.forget(Leg.BACKUP)
             self._settle.cancel()
             self.is_settled = True
             self.commands.source_changed()
@@ -202,6 +205,7 @@ class VolumeEngine:
         """The snapshot's session came up or was lost."""
         self.link.snapshot_changed(reachable)
         if reachable:
+            self.performer.timing.forget(Leg.SNAPSHOT)
             self.merge.source_changed()
             self.commands.source_changed()
         self.changed()
@@ -316,6 +320,7 @@ class VolumeEngine:
         self.facts["snapshot"] = record
         self.events.add("command", f"Command: attach the snapshot {record['source']}.")
         self.use_snapshot(snapshot, record)
+        self.performer.timing.forget(Leg.SNAPSHOT)
         self.changed()
 
     def use_snapshot(self, snapshot: BlockSource, record: dict[str, Any]) -> None:

@@ -73,6 +73,9 @@ class Traffic(TypedDict):
     retried_commands: NotRequired[int]
     failed_commands: NotRequired[int]
     session_losses: NotRequired[int]
+    read_latency_ms: NotRequired[float | None]  # of small reads lately; decides who is asked first
+    read_rate_bytes_per_second: NotRequired[float]  # over the last seconds
+    asked_first: NotRequired[bool]  # for lost regions that both sources may serve
 
 
 class PrimaryStatus(TypedDict):
