@@ -45,6 +45,10 @@ class VolumeOptions:
     """How long a source may be away before reads of lost regions get an error instead of BUSY.
     Below the 180 s after which a Linux initiator gives up on BUSY by itself."""
 
+    patience_seconds: float = 20.0
+    """How long a read may wait for bytes that are on their way over a slow line before it is
+    answered BUSY. The initiator asks again, and the bytes come meanwhile. Below its 30 s, too."""
+
     commit_interval_seconds: float = 5.0
     """How often background work is flushed and committed; a crash repeats at most this much."""
 

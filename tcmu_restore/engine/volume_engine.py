@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.effects import Leg, Procedure
 from ..core.extent import Extent
-from ..core.pacing import Pacer, StepSizer
+from ..core.pacing import CeilingPacer, Pacer, StepSizer
 from ..core.selection import select
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
@@ -96,6 +96,8 @@ class VolumeEngine:
         )
         self.driver = Driver(volume.state.locks, self.performer, self._fence, self._procedure_ended)
         self._pacer = Pacer(floor=options.background_rate_min, ceiling=options.background_rate_max)
+        live = CeilingPacer(self._pacer, lambda: self.definition.backup.link.rate_max)
+        bulk = CeilingPacer(self._pacer, lambda: self.link.settings.rate_max)
         self.commands = CommandQueue(
             volume, self.driver, options, self._idle.set, self._command_ended
         )
@@ -104,7 +106,7 @@ class VolumeEngine:
             self.name,
             volume,
             self.driver,
-            pacer=self._pacer,
+            paces={Leg.BACKUP: live, Leg.SNAPSHOT: bulk},
             sizer=StepSizer(
                 length_min=volume.state.geometry.region_size,
                 length_max=options.merge_step,
@@ -122,10 +124,10 @@ class VolumeEngine:
             ),
             self.facts.get(BULK_LINK),
         )
-        self.resync = ResyncJob(volume, self.driver, self._pacer)
+        self.resync = ResyncJob(volume, self.driver, live)
         if self.facts.get("resync_paused"):
             self.resync.pause()
-        self.verify = VerifyJob(volume, self.driver, self._pacer, on_change=self.changed)
+        self.verify = VerifyJob(volume, self.driver, live, on_change=self.changed)
         self.verify.take_up(self.facts.get("verify"))
         self._checkpoints = Checkpoints(volume, self.driver, options, on_ended=self.changed)
         self._checkpoints.start()

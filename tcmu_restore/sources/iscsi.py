@@ -176,7 +176,8 @@ class IscsiStore(BlockStore):
         Raises:
             SourceLoginError, IdentityMismatchError, SizeMismatchError, BlockSizeMismatchError: at
                 once; the store goes on trying in the background.
-            SourceUnreachableError: after *timeout_seconds*, with the latest reason.
+            SourceUnreachableError: after *timeout_seconds*, with the latest reason; three times
+                that where the peer has answered a login and is being asked what it is.
         """
         if self._queue.is_usable:
             return
@@ -185,10 +186,12 @@ class IscsiStore(BlockStore):
         waiter: Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await waiter
-        except TimeoutError as error:
-            raise self._unreachable() from error
+            await asyncio.wait((waiter,), timeout=timeout_seconds)
+            if not waiter.done() and any(link.session is not None for link in self._links):
+                await asyncio.wait((waiter,), timeout=2 * timeout_seconds)
+            if not waiter.done():
+                raise self._unreachable()
+            waiter.result()
         finally:
             self._waiters.remove(waiter)
 
