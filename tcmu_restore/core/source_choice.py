@@ -22,6 +22,10 @@ SMALL: Final = 32 * 1024
 WEIGHT: Final = 0.25
 """Of one new measurement: after eight reads nine tenths of a change are seen."""
 
+JUMP: Final = 2.0
+"""Two small reads in a row that are so many times quicker or slower are no chance: the link is
+another one, and the average jumps. A source that is only probed would else be slow for minutes."""
+
 CLEARLY: Final = 0.7
 """The other source is taken when its read is expected to last at most this share."""
 
@@ -48,17 +52,30 @@ class SourceSpeed:
     measured_at: float | None = None
     """When the last small read ended."""
 
+    _last: float = 0.0
+
     def note(self, length: int, seconds: float, now: float) -> None:
         """A read of *length* bytes took *seconds*."""
         rate = length / max(seconds, 1e-6)
         self.goodput = max(rate, (self.goodput or 0.0) * GOODPUT_DECAY)
         if length <= SMALL:
             self.measured_at = now
-            known = self.latency_seconds
-            self.latency_seconds = seconds if known is None else known + (seconds - known) * WEIGHT
+            self.latency_seconds = self._smoothed(seconds)
+            self._last = seconds
         else:
             beyond = max(0.0, seconds - (self.latency_seconds or 0.0)) / length
             self.slope += (beyond - self.slope) * WEIGHT if self.slope else beyond
+
+    def _smoothed(self, seconds: float) -> float:
+        known = self.latency_seconds
+        if known is None:
+            return seconds
+        low, high = sorted((seconds, self._last))
+        if high < known / JUMP:
+            return high
+        if low > known * JUMP:
+            return low
+        return known + (seconds - known) * WEIGHT
 
     def expected(self, length: int) -> float | None:
         """Return the seconds that a read of *length* bytes should take, or None: not known."""
