@@ -278,7 +278,8 @@ def _snapshot_text(status: VolumeStatus) -> str:
         return "none attached"
     source = snapshot["source"] + _covered_text(status, snapshot)
     if snapshot["reachable"]:
-        return f"{source} (reachable{_traffic_text(snapshot)})"
+        first = ", asked first" if snapshot.get("asked_first") else ""
+        return f"{source} (reachable{_traffic_text(snapshot)}{first})"
     return f"{source} (not reachable: {snapshot['reason'] or 'no reason known'})"
 
 
@@ -291,9 +292,12 @@ def _covered_text(status: VolumeStatus, snapshot: SnapshotStatus) -> str:
 
 
 def _traffic_text(source: Traffic) -> str:
-    """Return what was measured of a source: the mean latency, and what it moved so far."""
-    latency = source.get("latency_ms")
+    """Return what was measured of a source: latency, rate, and what it moved so far."""
+    latency = source.get("read_latency_ms") or source.get("latency_ms")
     parts = [] if latency is None else [f"{latency:.3g} ms"]
+    rate = source.get("read_rate_bytes_per_second", 0.0)
+    if rate >= 1:
+        parts.append(format_rate(rate))
     if "read_bytes" in source:
         parts.append(f"{format_size(source['read_bytes'])} read")
     if source.get("written_bytes"):
