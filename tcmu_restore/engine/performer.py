@@ -50,7 +50,7 @@ class StorePerformer:
         """What CommitSize keeps with the size."""
         self.snapshot: BlockSource | None = None
         self._facts = facts
-        self.timing = SourceTiming(self._remote, state.readahead, state.geometry.size)
+        self.timing = SourceTiming(self._remote, state.readahead, lambda: state.geometry.size)
         state.first_source = self.timing.first_source
 
     def perform(self, effect: Read | Write | Zero | Flush | FindZeros) -> Future[Any]:

@@ -31,17 +31,20 @@ less than a region, and a host's read is not made longer."""
 class SourceTiming:
     """What was measured of the backup and of the snapshot of one volume.
 
-    *source_of* gives the source behind a leg, or None.
+    *source_of* gives the source behind a leg, or None; *size_of* the volume's bytes.
     """
 
     def __init__(
-        self, source_of: Callable[[Leg], BlockSource | None], readahead: Readahead, size: int
+        self,
+        source_of: Callable[[Leg], BlockSource | None],
+        readahead: Readahead,
+        size_of: Callable[[], int],
     ) -> None:
         self.choice = SourceChoice()
         self._source_of = source_of
         self._readahead = readahead
         self._ahead_max = readahead.length_max
-        self._size = size
+        self._size_of = size_of
         self._meters = {Leg.BACKUP: RateMeter(), Leg.SNAPSHOT: RateMeter()}
         self._probes: set[Leg] = set()
 
@@ -92,7 +95,7 @@ class SourceTiming:
             return
         self._probes.add(leg)
         start = offset // PROBE_LENGTH * PROBE_LENGTH
-        memory = bytearray(min(PROBE_LENGTH, self._size - start))
+        memory = bytearray(min(PROBE_LENGTH, self._size_of() - start))
         probe = self.read(leg, source, start, buffers_of(memory))
         probe.add_done_callback(partial(self._probe_ended, leg))
 

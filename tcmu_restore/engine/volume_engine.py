@@ -97,7 +97,6 @@ class VolumeEngine:
         self.driver = Driver(volume.state.locks, self.performer, self._fence, self._procedure_ended)
         self._pacer = Pacer(floor=options.background_rate_min, ceiling=options.background_rate_max)
         live = CeilingPacer(self._pacer, lambda: self.definition.backup.link.rate_max)
-        bulk = CeilingPacer(self._pacer, lambda: self.link.settings.rate_max)
         self.commands = CommandQueue(
             volume, self.driver, options, self._idle.set, self._command_ended
         )
@@ -106,7 +105,10 @@ class VolumeEngine:
             self.name,
             volume,
             self.driver,
-            paces={Leg.BACKUP: live, Leg.SNAPSHOT: bulk},
+            paces={
+                Leg.BACKUP: live,
+                Leg.SNAPSHOT: CeilingPacer(self._pacer, lambda: self.link.settings.rate_max),
+            },
             sizer=StepSizer(
                 length_min=volume.state.geometry.region_size,
                 length_max=options.merge_step,
@@ -114,16 +116,7 @@ class VolumeEngine:
             ),
             on_change=self.changed,
         )
-        self.link = BulkLink(
-            Surroundings(
-                self.name,
-                self.events,
-                self.db.commit_facts,
-                merge_state=lambda: self.merge.state,
-                snapshot=lambda: self.snapshot,
-            ),
-            self.facts.get(BULK_LINK),
-        )
+        self.link = self._bulk_link()
         self.resync = ResyncJob(volume, self.driver, live)
         if self.facts.get("resync_paused"):
             self.resync.pause()
@@ -140,6 +133,16 @@ class VolumeEngine:
             on_returned_by_itself=self._take_back_primary,
         )
         self._taking_back: Task[None] | None = None
+
+    def _bulk_link(self) -> BulkLink:
+        around = Surroundings(
+            self.name,
+            self.events,
+            self.db.commit_facts,
+            merge_state=lambda: self.merge.state,
+            snapshot=lambda: self.snapshot,
+        )
+        return BulkLink(around, self.facts.get(BULK_LINK))
 
     @property
     def region_size(self) -> int:

@@ -75,7 +75,7 @@ class Pair:
     def __init__(self, backup: Source, snapshot: Source) -> None:
         self.legs: dict[Leg, Source] = {Leg.BACKUP: backup, Leg.SNAPSHOT: snapshot}
         self.readahead = Readahead(MIB)
-        self.timing = SourceTiming(self.legs.get, self.readahead, MIB)
+        self.timing = SourceTiming(self.legs.get, self.readahead, lambda: MIB)
         self.asked: list[Leg] = []
 
     async def read(self, length: int = 4096, offset: int = 8192) -> float:
