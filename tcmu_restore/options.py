@@ -87,6 +87,7 @@ OPTION_LIMITS: Final = {
     "zone_size": 1 * GiB,
     "hold_seconds": _SECONDS_MAX,
     "lost_read_deadline_seconds": _SECONDS_MAX,
+    "patience_seconds": _SECONDS_MAX,
     "commit_interval_seconds": _SECONDS_MAX,
     "merge_step": 64 * MiB,  # a step is in memory as a whole, and several are
     "merge_depth": 256,

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Final
 
 from ..errors import LinkCommandError
+from ..text import printable
 
 log = logging.getLogger(__name__)
 
@@ -119,5 +120,4 @@ def _wait(process: subprocess.Popen[bytes], pipe: int, stop: int, end: float) ->
 def _printable(output: bytes) -> str:
     """Return *output* as one line of printable characters; lines are joined by a bar."""
     lines = output.decode(errors="replace").splitlines()
-    text = " | ".join(" ".join(line.split()) for line in lines if line.strip())
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(" | ".join(" ".join(line.split()) for line in lines if line.strip()))
