@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any, Final
 
 from ..errors import LinkCommandError, RestoreError, StateWriteError, WrongStateError
+from ..log_line import log_line
 from ..sources.base import BlockSource
 from ..sources.iscsi import IscsiStore
 from .events import EventLog
@@ -146,7 +147,8 @@ class BulkLink:
     async def _run(self, argv: Sequence[str], seconds: float) -> None:
         if self._is_closed:
             seconds = min(seconds, CLOSE_SECONDS)
-        self._running = get_running_loop().create_task(run_link_command(argv, seconds))
+        command = run_link_command(argv, seconds, volume=self._around.volume)
+        self._running = get_running_loop().create_task(command)
         await wait((self._running,))
         if self._running.cancelled():
             raise LinkCommandError(argv[0], "was killed: the volume is being closed")
@@ -215,7 +217,7 @@ class BulkLink:
 
     async def _recover(self) -> None:
         if self._record is not None:
-            log.warning("volume %s: the bulk link may be up; taking it down", self._around.volume)
+            self._warn("the bulk link may be up; it is taken down")
             await self.take_down()
         if self._is_wanted():
             await self._try_again()
@@ -276,8 +278,11 @@ class BulkLink:
         try:
             await work
         except (LinkCommandError, StateWriteError) as error:
-            log.warning("volume %s: %s", self._around.volume, error)
+            self._warn(str(error))
             self._around.events.add("command_failed", str(error))
+
+    def _warn(self, sentence: str) -> None:
+        log.warning(log_line(sentence, volume=self._around.volume, operation="link"))
 
     async def close(self) -> None:
         """Take the link down if that takes not too long. Never raises."""

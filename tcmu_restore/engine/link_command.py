@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Final
 
 from ..errors import LinkCommandError
+from ..log_line import log_line
 from ..text import printable
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,10 @@ SAID_LENGTH_MAX: Final = 200
 _CHUNK: Final = 4096
 
 
-async def run_link_command(argv: Sequence[str], timeout_seconds: float) -> None:
-    """Run *argv* to its end.
+async def run_link_command(
+    argv: Sequence[str], timeout_seconds: float, *, volume: str = ""
+) -> None:
+    """Run *argv* to its end; *volume* is for the log.
 
     Raises:
         LinkCommandError: it could not be started, failed, or took longer than *timeout_seconds*
@@ -52,13 +55,9 @@ async def run_link_command(argv: Sequence[str], timeout_seconds: float) -> None:
     finally:
         os.close(stop)
     said = _printable(output)
-    log.log(
-        logging.WARNING if status else logging.INFO,
-        "link command %s: %s%s",
-        argv[0],
-        "done" if status == "" else status,
-        f"; it said: {said}" if said else "",
-    )
+    sentence = f"the link command {status or 'is done'}{f'; it said: {said}' if said else ''}"
+    level = logging.WARNING if status else logging.INFO
+    log.log(level, log_line(sentence, volume=volume, operation="link", command=argv[0]))
     if status:
         last = said.rpartition(" | ")[2][:SAID_LENGTH_MAX]
         raise LinkCommandError(argv[0], f"{status} ({last})" if last else status)
