@@ -259,6 +259,20 @@ def test_crash_while_the_link_comes_up_counts_as_up(rig: Rig, commands: Commands
     run(test)
 
 
+def test_rebuilt_state_knows_that_the_link_may_be_up(rig: Rig, commands: Commands) -> None:
+    async def test() -> None:
+        await rig.create()
+        async with rig.opened():
+            await attach(rig, commands)
+            await crash(rig)
+        await rig.registry.rebuild_state("v")
+        assert rig.registry.status("v")["bulk_link"]["state"] == "unknown"
+        await rig.registry.link_down("v")
+        assert commands.done == ["up", "down"]
+
+    run(test)
+
+
 def test_close_kills_a_command_that_hangs(rig: Rig, commands: Commands) -> None:
     async def test() -> None:
         await rig.create()
