@@ -210,6 +210,16 @@ class WrongStateError(UserError):
 
 
 @dataclass(eq=False)
+class LinkCommandError(RestoreError):
+    """A command that brings a link up or takes it down did not do so. Trying again may help."""
+
+    command: str
+    reason: str
+    outcome: str = "The link counts as up until it is taken down."
+    template = "The link command {command} {reason}. {outcome}"
+
+
+@dataclass(eq=False)
 class StateNewerError(UserError):
     """The state file was written by a newer version of this program."""
 

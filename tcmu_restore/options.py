@@ -45,6 +45,10 @@ class VolumeOptions:
     """How long a source may be away before reads of lost regions get an error instead of BUSY.
     Below the 180 s after which a Linux initiator gives up on BUSY by itself."""
 
+    patience_seconds: float = 20.0
+    """How long a read may wait for bytes that are on their way over a slow line before it is
+    answered BUSY. The initiator asks again, and the bytes come meanwhile. Below its 30 s, too."""
+
     commit_interval_seconds: float = 5.0
     """How often background work is flushed and committed; a crash repeats at most this much."""
 
@@ -83,6 +87,7 @@ OPTION_LIMITS: Final = {
     "zone_size": 1 * GiB,
     "hold_seconds": _SECONDS_MAX,
     "lost_read_deadline_seconds": _SECONDS_MAX,
+    "patience_seconds": _SECONDS_MAX,
     "commit_interval_seconds": _SECONDS_MAX,
     "merge_step": 64 * MiB,  # a step is in memory as a whole, and several are
     "merge_depth": 256,
@@ -105,10 +110,12 @@ class IscsiOptions:
 
     command_timeout_seconds: float = 10.0
     """After this a command counts as lost and its session is dropped: a foreground command of the
-    host must end before the host's own 30 s."""
+    host must end before the host's own 30 s. Time in which the connection carries what was asked
+    for before, or the command's own bytes, does not count."""
 
     connect_timeout_seconds: float = 5.0
-    """TCP connect and login together."""
+    """TCP connect and login together; with each attempt in vain longer, up to four times this: on a
+    telephone line a login takes 2 s, and what an earlier session left in the queue up to 10 s."""
 
     reconnect_delay_seconds: float = 0.5
     """The first pause before another login; it doubles up to the next one."""
@@ -124,6 +131,15 @@ class IscsiOptions:
 
     queue_depth: int = 32
     """Commands in flight a session; more wait here. LIO's default per-session limit is 64."""
+
+    portals: tuple[tuple[str, int], ...] = ()
+    """(host, port) of further portals of the same portal group, tried in turn after the URL's."""
+
+    interface: str | None = None
+    """The only network interface to use."""
+
+    source_address: str | None = None
+    """The numeric address to connect from."""
 
 
 SLOW_SECONDS: Final = 2.0

@@ -17,7 +17,13 @@ from dbus_fast.aio import MessageBus
 from ..errors import ServiceUnavailableError
 from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH, SLOW_SECONDS
 from ..service import bus as message_bus
-from ..service.contract import ACCESS_DENIED, METHODS
+from ..service.contract import (
+    ACCESS_DENIED,
+    LINK_MEMBERS,
+    LINK_SECONDS_MAX,
+    LINK_SETTINGS,
+    METHODS,
+)
 from ..service.registry_seam import MapSummary, VolumeStatus
 from ..text import printable, printable_all
 from .errors import ReplyError
@@ -95,12 +101,22 @@ class ServiceClient:
         *,
         credentials: str | None = None,
         extents: Sequence[tuple[int, int]] | None = None,
+        link: dict[str, Any] | None = None,
     ) -> None:
-        """Attach a static copy, an iscsi:// URL or a path; *extents* are all that it covers."""
+        """Attach a static copy, an iscsi:// URL or a path; *extents* are all that it covers.
+
+        *link*: settings of the bulk link.
+        """
         settings = _credentials(credentials)
         if extents is not None:
             settings["extents"] = Variant("a(tt)", [list(extent) for extent in extents])
+        for key, value in (link or {}).items():
+            settings[key] = Variant(LINK_SETTINGS[key], value)
         self._call("AttachSnapshot", name, snapshot, settings)
+
+    def link_down(self, name: str) -> None:
+        """Take the bulk link down."""
+        self._call("LinkDown", name)
 
     def detach_snapshot(self, name: str) -> None:
         """Forget the attached snapshot."""
@@ -166,7 +182,9 @@ class ServiceClient:
         bus = await message_bus.connect(self._bus_address)
         slow = asyncio.get_running_loop().call_later(self._slow_seconds, self._on_slow)
         try:
-            return await call(bus, member, arguments, timeout_seconds=self._timeout_seconds)
+            more = LINK_SECONDS_MAX if member in LINK_MEMBERS else 0.0
+            seconds = self._timeout_seconds + more
+            return await call(bus, member, arguments, timeout_seconds=seconds)
         finally:
             slow.cancel()
             await message_bus.disconnect(bus)

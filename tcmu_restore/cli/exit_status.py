@@ -62,6 +62,7 @@ EXIT_STATUS: Final[Mapping[type[Exception], ExitStatus]] = {
     errors.StateCorruptError: ExitStatus.STATE,
     errors.StateWriteError: ExitStatus.STATE,
     errors.FencedError: ExitStatus.STATE,
+    errors.LinkCommandError: ExitStatus.SOURCE,
     errors.LostRegionError: ExitStatus.SOURCE,
     errors.MiscompareError: ExitStatus.OTHER,
     errors.OutOfRangeError: ExitStatus.USAGE,

@@ -17,6 +17,7 @@ from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
 from .handler_setup import install_handler, uninstall_handler
 from .handover import handover
+from .link import link
 from .loss import accept_outdated, declare_lost, replace_primary
 from .map import show_map
 from .merge import merge
@@ -136,6 +137,7 @@ for _verb in (
     protect,
     handover,
     reload,
+    link,
     state,
     install_handler,
     uninstall_handler,

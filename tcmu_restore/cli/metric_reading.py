@@ -67,6 +67,13 @@ def traffic(key: str, *, factor: float = 1) -> Reader:
     return read
 
 
+def bulk_link(status: VolumeStatus) -> Iterator[Sample]:
+    """Yield whether the bulk link may be up, where commands bring it up."""
+    link = status.get("bulk_link")
+    if link is not None:
+        yield (), float(link["state"] != "down")
+
+
 def counters(keys: dict[str, str]) -> Reader:
     """Return a reader of several counters; *keys* are by the value of the metric's one label."""
 

@@ -85,6 +85,33 @@ METRICS: Final = (
         _SOURCE,
     ),
     Metric(
+        "source_read_latency_seconds",
+        "gauge",
+        "Mean time of the last small reads; decides who is asked for lost regions.",
+        read.traffic("read_latency_ms", factor=1e-3),
+        _SOURCE,
+    ),
+    Metric(
+        "source_read_rate_bytes_per_second",
+        "gauge",
+        "What is read of the source, over the last seconds.",
+        read.traffic("read_rate_bytes_per_second"),
+        _SOURCE,
+    ),
+    Metric(
+        "source_asked_first",
+        "gauge",
+        "1 for the source that lost regions are asked of where both may serve them.",
+        read.traffic("asked_first"),
+        _SOURCE,
+    ),
+    Metric(
+        "bulk_link_up",
+        "gauge",
+        "1 while the bulk link is, or may be, up by its command.",
+        read.bulk_link,
+    ),
+    Metric(
         "source_read_bytes", "counter", "Read since opening.", read.traffic("read_bytes"), _SOURCE
     ),
     Metric(

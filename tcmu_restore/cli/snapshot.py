@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .context import CliContext
 from .extent import extent_option
+from .link import link_options, link_settings
 
 CREDENTIALS_OPTION = click.option(
     "--credentials",
@@ -34,25 +36,35 @@ def prepare_snapshot(cli: CliContext, name: str) -> None:
 @click.argument("snapshot")
 @CREDENTIALS_OPTION
 @extent_option("All that SNAPSHOT covers: 0:1G, 4M:64k. Repeatable. Without it: everything.")
+@link_options
 @click.pass_obj
 def attach_snapshot(
     cli: CliContext,
+    /,
     name: str,
     snapshot: str,
     credentials: str | None,
     extents: tuple[tuple[int, int], ...],
+    **link: Any,
 ) -> None:
     """Let volume NAME use SNAPSHOT, an iscsi:// URL or the path of a disk or file.
 
     Or the directory that snapshot-export wrote on a disk that was carried here. It must have been
-    taken from the backup after the loss.
+    taken from the backup after the loss. The options of the link go before [snapshot_link] of the
+    volume's definition.
 
     With --extent only whole regions within these bytes are taken from it; all others go on coming
     from the backup.
     """
     if "://" not in snapshot and Path(snapshot).is_dir():  # the service is elsewhere
         snapshot = str(Path(snapshot).absolute())
-    cli.client.attach_snapshot(name, snapshot, credentials=credentials, extents=extents or None)
+    cli.client.attach_snapshot(
+        name,
+        snapshot,
+        credentials=credentials,
+        extents=extents or None,
+        link=link_settings(link),
+    )
     click.echo(f"Attached. Copy it with: tcmu-restore merge start {name} --wait")
 
 

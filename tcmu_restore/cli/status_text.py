@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from ..service.registry_seam import (
+    BulkLinkStatus,
     Event,
     HeatStatus,
     MergeStatus,
@@ -134,6 +135,14 @@ def verify_line(verify: VerifyStatus) -> str:
     return ", ".join(parts)
 
 
+def link_line(link: BulkLinkStatus) -> str:
+    """Return the bulk link in one line: what is known of it, and what takes it down."""
+    words = "perhaps up" if link["state"] == "unknown" else link["state"]
+    if link["reason"]:
+        return f"{words}: {link['reason']}"
+    return f"{words}; take it down with: {link['take_down']}" if link["take_down"] else words
+
+
 def format_extent(offset: int, length: int) -> str:
     """Return an extent (bytes): its size for the eye, its offset exactly."""
     return f"{format_size(length)} at offset {offset}"
@@ -223,6 +232,9 @@ def _exceptional_rows(status: VolumeStatus) -> list[tuple[str, str]]:
         shown = [format_extent(*extent) for extent in extents[:_EXTENTS_SHOWN]]
         more = ["and more"] if len(extents) > len(shown) else []
         rows.append(("outdated", "; ".join(shown + more)))
+    link = status.get("bulk_link")
+    if link is not None:
+        rows.append(("link", link_line(link)))
     state_file = status.get("state_file")
     if state_file is not None and state_file["error"]:
         rows.append(("kept in", f"{state_file['path']} ({state_file['error']})"))
@@ -266,7 +278,8 @@ def _snapshot_text(status: VolumeStatus) -> str:
         return "none attached"
     source = snapshot["source"] + _covered_text(status, snapshot)
     if snapshot["reachable"]:
-        return f"{source} (reachable{_traffic_text(snapshot)})"
+        first = ", asked first" if snapshot.get("asked_first") else ""
+        return f"{source} (reachable{_traffic_text(snapshot)}{first})"
     return f"{source} (not reachable: {snapshot['reason'] or 'no reason known'})"
 
 
@@ -279,9 +292,12 @@ def _covered_text(status: VolumeStatus, snapshot: SnapshotStatus) -> str:
 
 
 def _traffic_text(source: Traffic) -> str:
-    """Return what was measured of a source: the mean latency, and what it moved so far."""
-    latency = source.get("latency_ms")
+    """Return what was measured of a source: latency, rate, and what it moved so far."""
+    latency = source.get("read_latency_ms") or source.get("latency_ms")
     parts = [] if latency is None else [f"{latency:.3g} ms"]
+    rate = source.get("read_rate_bytes_per_second", 0.0)
+    if rate >= 1:
+        parts.append(format_rate(rate))
     if "read_bytes" in source:
         parts.append(f"{format_size(source['read_bytes'])} read")
     if source.get("written_bytes"):

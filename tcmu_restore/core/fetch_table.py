@@ -15,6 +15,7 @@ from pyroaring import BitMap64
 
 from ..errors import RestoreError
 from .buffer import Buffers, buffers_of
+from .effects import Leg
 from .extent import Extent
 from .gate import Gate
 from .geometry import Geometry
@@ -36,6 +37,9 @@ class Fetch:
     error: RestoreError | None = None
     keep: bool = True
     """False where the backlog is full: answered, but not populated."""
+
+    leg: Leg = Leg.BACKUP
+    """Who had the bytes; known when they have arrived."""
 
     joinable: bool = True
     """False for a background read: a host's read does not wait for the bulk link."""

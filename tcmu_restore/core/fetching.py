@@ -13,39 +13,45 @@ from .region_sets import runs_of
 from .state import VolumeState
 
 
-async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> None:
-    """Fill *buffers* with the bytes that the backup held at the loss (RD-1).
+async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> Leg:
+    """Fill *buffers* with the bytes that the backup held at the loss (RD-1); return who had them.
 
-    The live backup is asked first; while it is away, the snapshot may answer for regions that are
-    not in doubt (INT-2).
+    The snapshot may answer for regions that are not in doubt (INT-2): when it is the faster one,
+    or while the backup is away. Whoever is asked first, the other one is asked when that fails.
 
     Raises:
         SourceError: nobody could serve it; ``retryable`` says whether trying again may help.
     """
+    is_free = _snapshot_may_serve(state, extent)
+    first = state.first_source(extent) if is_free else Leg.BACKUP
+    if first is Leg.SNAPSHOT and await _read_snapshot(state, extent, buffers):
+        return Leg.SNAPSHOT
     try:
         await Read(Leg.BACKUP, extent, buffers)
-    except RestoreError as error:
-        if not _snapshot_may_serve(state, extent):
+    except RestoreError:
+        if first is Leg.SNAPSHOT or not await _read_snapshot(state, extent, buffers):
             raise
-        await _read_snapshot(state, extent, buffers, instead_of=error)
-    else:
-        state.counters.reads_from_backup += 1
-        state.counters.bytes_read_from_backup += extent.length
+        return Leg.SNAPSHOT
+    state.counters.reads_from_backup += 1
+    state.counters.bytes_read_from_backup += extent.length
+    return Leg.BACKUP
 
 
-async def _read_snapshot(
-    state: VolumeState, extent: Extent, buffers: Buffers, instead_of: RestoreError
-) -> None:
+async def _read_snapshot(state: VolumeState, extent: Extent, buffers: Buffers) -> bool:
+    """Read from the snapshot; return whether its bytes count."""
+    if not _snapshot_may_serve(state, extent):
+        return False
     selection = state.selection
     try:
         await Read(Leg.SNAPSHOT, extent, buffers)
     except RestoreError:
-        raise instead_of from None
+        return False
     is_another = state.selection is not selection
     if is_another or not _snapshot_may_serve(state, extent):  # a write may have come since
-        raise instead_of
+        return False
     state.counters.reads_from_snapshot += 1
     state.counters.bytes_read_from_snapshot += extent.length
+    return True
 
 
 def _snapshot_may_serve(state: VolumeState, extent: Extent) -> bool:
@@ -107,7 +113,7 @@ def _new_fetch(state: VolumeState, wanted: range, extension: int) -> Fetch:
 async def run_fetch(state: VolumeState, fetch: Fetch) -> None:
     """Read what *fetch* is for, open its gate, then populate the primary from it."""
     try:
-        await read_lost(state, fetch.extent, buffers_of(fetch.memory))
+        fetch.leg = await read_lost(state, fetch.extent, buffers_of(fetch.memory))
     except RestoreError as error:
         fetch.error = error
     except BaseException:
@@ -130,6 +136,10 @@ async def populate(state: VolumeState, fetch: Fetch) -> None:
         state.counters.populates_dropped += 1
         return
     await Lock(fetch.extent)
+    if fetch.leg is Leg.SNAPSHOT:  # what came to be in doubt meanwhile is not its to fill (INT-2)
+        sets = state.overwrite_map.sets
+        regions = BitMap64(state.geometry.regions(fetch.extent))
+        fetch.spoiled.update(regions & (sets.in_doubt | sets.host_written))
     written = await write_fetched(state, fetch)
     state.counters.regions_populated += written
 

@@ -7,6 +7,9 @@ bytes a second. ``Pacer`` decides when the next background transfer may begin,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 WINDOW_SECONDS = 0.25
 """The rate is looked at once in so long; a few dozen commands of a busy host."""
 
@@ -83,6 +86,37 @@ class Pacer:
         self._window_end = now + WINDOW_SECONDS
 
 
+class Pace(Protocol):
+    """Says when the next background transfer may begin."""
+
+    def delay(self, length: int, now: float) -> float:
+        """Return the seconds to wait; 0: begin now, the bytes count as sent."""
+
+
+class CeilingPacer:
+    """A ``Pacer`` for one link, with a ceiling of its own below which the pacer's rate counts.
+
+    *rate_max* gives bytes a second, or None for no ceiling; it may change at any time.
+    """
+
+    def __init__(self, pacer: Pacer, rate_max: Callable[[], int | None]) -> None:
+        self._pacer = pacer
+        self._rate_max = rate_max
+        self._free_at = 0.0
+
+    def delay(self, length: int, now: float) -> float:
+        """Return the seconds to wait; 0: begin now, the bytes count as sent."""
+        rate_max = self._rate_max()
+        if rate_max is None:
+            return self._pacer.delay(length, now)
+        if self._free_at > now:
+            return self._free_at - now
+        delay = self._pacer.delay(length, now)
+        if delay <= 0:
+            self._free_at = now + length / rate_max
+        return delay
+
+
 STEP_START = 16 * 1024
 """Over 56 kbit/s this takes 2.3 s: well below any command's deadline."""
 
@@ -102,9 +136,12 @@ class StepSizer:
         """Bytes of the next step."""
         self.depth = 1
         """Steps in flight at once."""
+        self.is_slow = False
+        """Whether a host would feel to wait behind one step: the last one was not quick."""
 
     def step_ended(self, length: int, seconds: float) -> None:
         """A step of *length* bytes took *seconds*; one shorter than asked for says little."""
+        self.is_slow = seconds >= QUICK_SECONDS
         if seconds > SLOW_SECONDS:
             if self.depth > 1:
                 self.depth -= 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pyroaring import BitMap64
 
-from ..errors import LostRegionError, SourceReadError, SourceUnreachableError
+from ..errors import LostRegionError, SourceBusyError, SourceReadError, SourceUnreachableError
 from .buffer import Buffers, copy_into, slice_buffers
 from .effects import AllOf, Effect, Leg, Read, Wait, first_error
 from .extent import Extent
 from .fetch_table import Fetch
 from .fetching import check_not_outdated, start_fetches
+from .gate import Gate
 from .losing import lose_bad_regions, lose_bad_regions_locked
 from .planning import Segment, SegmentKind, plan_read
 from .state import VolumeState
@@ -20,19 +21,26 @@ this are answered as an error."""
 
 
 async def read(
-    state: VolumeState, extent: Extent, buffers: Buffers, *, is_locked: bool = False
+    state: VolumeState,
+    extent: Extent,
+    buffers: Buffers,
+    *,
+    is_locked: bool = False,
+    patience: Gate | None = None,
 ) -> None:
     """Fill *buffers* with *extent* as the newest completed write left it (RD-1).
 
     *is_locked*: the caller holds the lock on the regions of *extent*.
+    *patience*: when it opens, nothing that is on its way is waited for any more.
 
     Raises:
+        SourceBusyError: that was so; what was asked for comes meanwhile.
         SourceError: some lost part could not be fetched; see ``retryable``.
         LostRegionError: some part is outdated (LOSS-3) or the primary keeps failing.
     """
     for _ in range(ROUNDS_MAX):
         segments = plan_read(state.overwrite_map, state.geometry, extent)
-        bad = await _read_segments(state, extent, buffers, segments)
+        bad = await _read_segments(state, extent, buffers, segments, patience)
         if bad is None:
             return
         await (lose_bad_regions_locked if is_locked else lose_bad_regions)(state, bad)
@@ -40,7 +48,11 @@ async def read(
 
 
 async def _read_segments(
-    state: VolumeState, extent: Extent, buffers: Buffers, segments: list[Segment]
+    state: VolumeState,
+    extent: Extent,
+    buffers: Buffers,
+    segments: list[Segment],
+    patience: Gate | None,
 ) -> Extent | None:
     """Read all segments at once; return one that the primary could not read, or None."""
     effects: list[Effect] = []
@@ -56,16 +68,31 @@ async def _read_segments(
     for segment in segments:
         if segment.kind is SegmentKind.LOST:
             fetches += await start_fetches(state, segment.extent)
-    effects += [Wait(fetch.arrived) for _, fetch in fetches if not fetch.arrived.is_open]
+    waited = [fetch.arrived for _, fetch in fetches if not fetch.arrived.is_open]
+    effects += [Wait(_either(arrived, patience)) for arrived in waited]
     results = await AllOf(tuple(effects))
     _copy_fetched(state, extent, buffers, fetches)
     return _account_current(state, current, results)
+
+
+def _either(arrived: Gate, patience: Gate | None) -> Gate:
+    """Return a gate that opens with the first of the two."""
+    if patience is None:
+        return arrived
+    if patience.is_open:
+        return patience
+    gate = Gate()
+    for one in (arrived, patience):
+        one.when_open(gate.open)
+    return gate
 
 
 def _copy_fetched(
     state: VolumeState, extent: Extent, buffers: Buffers, fetches: list[tuple[Extent, Fetch]]
 ) -> None:
     for part, fetch in fetches:
+        if not fetch.arrived.is_open:
+            raise SourceBusyError("the backup", "it is slow; what was asked for is on its way")
         if fetch.error is not None:
             raise fetch.error
         if not fetch.doubted.isdisjoint(BitMap64(state.geometry.regions(part))):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pyroaring import BitMap64
 
 from ..errors import RestoreError
+from .effects import Leg
+from .extent import Extent
 from .extent_lock import ExtentLocks
 from .fetch_table import FetchTable
 from .geometry import Geometry
@@ -31,6 +34,9 @@ class VolumeState:
     policy: MirrorPolicy = MirrorPolicy.SYNC
     mirror_backlog_max: int = 0
     """Bytes that may be stale before an ASYNC write waits for the backup."""
+
+    first_source: Callable[[Extent], Leg] = field(default=lambda _: Leg.BACKUP)
+    """Whom to ask for bytes that the backup and the snapshot have alike: who answers sooner."""
 
     counters: Counters = field(default_factory=Counters)
     locks: ExtentLocks = field(default_factory=ExtentLocks)

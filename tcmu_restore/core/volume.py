@@ -17,6 +17,7 @@ from . import committing, growing, losing, merge, reading, replacing, resync, ve
 from .buffer import Buffers
 from .effects import Procedure
 from .extent import Extent
+from .gate import Gate
 from .intent_log import recover_after_unclean_stop
 from .mirroring import MirrorPolicy
 from .state import VolumeState
@@ -44,9 +45,11 @@ class Volume:
         state = self.state
         return state.overwrite_map.is_current(state.geometry.regions(extent))
 
-    def read(self, extent: Extent, buffers: Buffers) -> Procedure[None]:
+    def read(
+        self, extent: Extent, buffers: Buffers, *, patience: Gate | None = None
+    ) -> Procedure[None]:
         """Fill *buffers* with *extent*. See ``reading.read``."""
-        return reading.read(self.state, extent, buffers)
+        return reading.read(self.state, extent, buffers, patience=patience)
 
     def write(self, extent: Extent, buffers: Buffers, *, fua: bool = False) -> Procedure[None]:
         """Write *buffers* at *extent*. See ``writing.write``."""

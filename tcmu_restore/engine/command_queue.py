@@ -4,7 +4,8 @@ CMD-1: each command is completed exactly once. One that fails for want of a
 source is held until the source is back or its hold ends; then it is answered
 BUSY, or, when the source has been away longer than the volume's deadline, with
 an unrecoverable error (RD-1). Nothing of a held command is in flight, so no
-late local write can follow its answer.
+late local write can follow its answer. A read that waits for bytes on their way
+over a slow line is answered BUSY in good time; the fetch goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 
 from ..core.effects import Procedure
 from ..core.extent import Extent
+from ..core.gate import Gate
 from ..core.mirroring import MirrorPolicy
 from ..core.volume import Volume
 from ..errors import (
@@ -33,6 +35,9 @@ from .driver import Driver
 RETRY_SECONDS = 1.0
 """A held command is tried again this often, beside each time a source comes back: a full state
 file system says nothing when it has room again."""
+
+SWEEP_SECONDS = 1.0
+"""How often is looked for reads that have waited long enough; one timer for all of them."""
 
 
 class CommandQueue:
@@ -55,6 +60,9 @@ class CommandQueue:
         self._open: dict[Command, float] = {}
         self._held: dict[Command, tuple[TimerHandle, float]] = {}
         """The next try of each, and its deadline."""
+        self._patience: dict[Command, Gate] = {}
+        """Of each open read: opened when it has waited long enough for a slow line."""
+        self._sweep: TimerHandle | None = None
         self._is_closing = False
         self.unreachable_since: float | None = None
         """Loop time since which the backup has been away, or None."""
@@ -83,6 +91,8 @@ class CommandQueue:
     def close(self) -> None:
         """Answer what is held with BUSY and take nothing more. What runs goes on to its end."""
         self._is_closing = True
+        for gate in list(self._patience.values()):
+            gate.open()
         held, self._held = self._held, {}
         for command, (timer, _) in held.items():
             timer.cancel()
@@ -92,8 +102,27 @@ class CommandQueue:
         if command.length == 0 and command.kind is not CommandKind.FLUSH:
             self._complete(command, None)
             return
-        procedure = _procedure(self._volume, command)
+        procedure = _procedure(self._volume, command, self._patience_of(command))
         self._driver.start(procedure, partial(self._attempt_done, command, deadline))
+
+    def _patience_of(self, command: Command) -> Gate | None:
+        if command.kind is not CommandKind.READ:
+            return None
+        gate = self._patience.get(command)
+        if gate is None:
+            gate = self._patience[command] = Gate()
+            if self._sweep is None:
+                self._sweep = get_running_loop().call_later(SWEEP_SECONDS, self._swept)
+        return gate
+
+    def _swept(self) -> None:
+        """Let no read wait any longer that has waited long enough: it is answered BUSY."""
+        loop = get_running_loop()
+        began_before = loop.time() - self._options.patience_seconds
+        for command, gate in list(self._patience.items()):
+            if self._open[command] <= began_before:
+                gate.open()
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._swept) if self._patience else None
 
     def _attempt_done(self, command: Command, deadline: float, error: BaseException | None) -> None:
         if error is None:
@@ -140,6 +169,7 @@ class CommandQueue:
 
     def _complete(self, command: Command, error: RestoreError | None) -> None:
         began = self._open.pop(command)  # CMD-1: a second completion fails here
+        self._patience.pop(command, None)
         command.complete(error)
         if error is None:
             self._on_ended(get_running_loop().time() - began)
@@ -151,14 +181,14 @@ def _closing() -> RestoreError:
     return SourceUnreachableError("the volume", "it is being closed")
 
 
-def _procedure(volume: Volume, command: Command) -> Procedure[None]:
+def _procedure(volume: Volume, command: Command, patience: Gate | None) -> Procedure[None]:
     """Return the procedure that carries *command* out."""
     if command.kind is CommandKind.FLUSH:
         return volume.flush()
     extent, buffers, fua = Extent(command.offset, command.length), command.buffers, command.fua
     match command.kind:
         case CommandKind.READ:
-            return volume.read(extent, buffers)
+            return volume.read(extent, buffers, patience=patience)
         case CommandKind.WRITE:
             return volume.write(extent, buffers, fua=fua)
         case CommandKind.UNMAP:

@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..options import OPTION_LIMITS, VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
 from ..sources.private_file import parse_toml, read_private
+from .link_settings import LIVE_KEYS, LinkSettings, parse_link
 
 FILE_LENGTH_MAX = 64 * 1024
 """Bytes; a definition with every setting has a few hundred."""
@@ -30,7 +31,7 @@ class PeerDefinition:
 
     url: str
     credentials: str | None = None
-    header_digest: bool = False
+    link: LinkSettings = field(default_factory=LinkSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Definition:
 
     options: VolumeOptions = field(default_factory=VolumeOptions)
     shipped: ShippedDefinition = field(default_factory=ShippedDefinition)
+    snapshot_link: dict[str, Any] = field(default_factory=dict)
+    """How snapshots are reached, unless AttachSnapshot says otherwise. See ``parse_link``."""
 
 
 def check_name(name: str) -> None:
@@ -95,8 +98,10 @@ def _parse(raw: dict[str, Any]) -> Definition:
     backup = PeerDefinition(
         url=_take(peer, "url", str),
         credentials=_take(peer, "credentials", str) if "credentials" in peer else None,
-        header_digest=_take(peer, "header_digest", bool) if "header_digest" in peer else False,
+        link=parse_link({key: peer.pop(key) for key in LIVE_KEYS if key in peer}, bulk=False),
     )
+    snapshot_link = _take(raw, "snapshot_link", dict) if "snapshot_link" in raw else {}
+    parse_link(snapshot_link, bulk=True)
     options = _parse_options(_take(raw, "options", dict) if "options" in raw else {})
     mirror = parse_mirror(_take(raw, "mirror", str)) if "mirror" in raw else MirrorPolicy.SYNC
     carried = dict(_take(raw, "shipped", dict)) if "shipped" in raw else {}
@@ -105,7 +110,7 @@ def _parse(raw: dict[str, Any]) -> Definition:
     )
     protected = _take(raw, "protected", bool) if "protected" in raw else False
     primary = _take(raw, "primary", str)
-    definition = Definition(primary, backup, mirror, protected, options, shipped)
+    definition = Definition(primary, backup, mirror, protected, options, shipped, snapshot_link)
     for table, name in ((raw, "the file"), (peer, "[backup]"), (carried, "[shipped]")):
         if table:
             raise ValueError(f"unknown setting in {name}: {', '.join(sorted(table))}")
@@ -165,7 +170,7 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
     lines.append(f"url = {_quote(definition.backup.url)}")
     if definition.backup.credentials is not None:
         lines.append(f"credentials = {_quote(definition.backup.credentials)}")
-    if definition.backup.header_digest:
+    if definition.backup.link.header_digest:
         lines.append("header_digest = true")
     try:
         make_private(directory)

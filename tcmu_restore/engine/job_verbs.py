@@ -24,14 +24,24 @@ _VERIFY_ALLOWED = {
 
 
 async def merge(engine: VolumeEngine, verb: str) -> None:
-    """Start, pause, resume or cancel the merge. Raises WrongStateError."""
+    """Start, pause, resume or cancel the merge; its link is brought up before, or taken down after.
+
+    Raises:
+        WrongStateError: it does not fit. LinkCommandError: the merge was not started; or it was
+            cancelled, and its link may still be up.
+    """
     job = engine.merge
     if job.state not in _MERGE_ALLOWED[verb]:
         raise WrongStateError(engine.name, f"{verb} the merge", f"it is {job.state.value}")
     if engine.snapshot is None and verb in ("start", "resume"):
         raise WrongStateError(engine.name, f"{verb} the merge", "no snapshot is attached")
+    if verb in ("start", "resume"):
+        with engine.alone(f"{verb} the merge"):
+            await engine.link.bring_up()
     {"start": job.start, "pause": job.pause, "resume": job.resume, "cancel": job.stop}[verb]()
     await engine.keep_facts()
+    if verb == "cancel":
+        await engine.link.ended()
 
 
 async def resync(engine: VolumeEngine, verb: str) -> None:

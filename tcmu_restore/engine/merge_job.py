@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import TimerHandle, get_running_loop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -16,9 +16,9 @@ from ..core.effects import Leg
 from ..core.extent import Extent
 from ..core.merge import MergeStep, count_left
 from ..core.merge_order import MergeOrder
-from ..core.pacing import Pacer, StepSizer
+from ..core.pacing import Pace, StepSizer
 from ..core.volume import Volume
-from ..errors import BadExtentError, RestoreError, SourceError
+from ..errors import BadExtentError, RestoreError, SourceError, SourceUnreachableError
 from ..log_line import log_line
 from .driver import Driver
 
@@ -30,6 +30,12 @@ RETRY_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 10.0
 """The rate is a mean over this long: steadier than a host's eye needs, fresh enough to trust."""
 
+
+YIELD_SECONDS = 0.1
+"""How soon a step that gave way to a host's read is looked at again."""
+
+YIELD_SECONDS_MAX = 10.0
+"""However much hosts read over a slow line, a step begins this often: the merge creeps on."""
 
 BAD_EXTENTS_LOGGED = 100
 """A disk that is wholly unreadable must not fill the log too; the status counts them all."""
@@ -57,7 +63,7 @@ class MergeJob:
         volume: Volume,
         driver: Driver,
         *,
-        pacer: Pacer,
+        paces: Mapping[Leg, Pace],
         sizer: StepSizer,
         on_change: Callable[[], None],
     ) -> None:
@@ -68,12 +74,13 @@ class MergeJob:
         self._name = name
         self._volume = volume
         self._driver = driver
-        self._pacer = pacer
+        self._paces = paces
         self._sizer = sizer
         self._is_closed = False
         self._on_change = on_change
         self._order = MergeOrder(volume.state)
         self._in_flight = 0
+        self._begun_at = 0.0
         self._retry: TimerHandle | None = None
         self._paced: TimerHandle | None = None
         self._samples: deque[tuple[float, int]] = deque()
@@ -150,10 +157,21 @@ class MergeJob:
     def _is_due(self, step: MergeStep) -> bool:
         """Whether *step* may begin now; else go on when it may."""
         loop = get_running_loop()
-        delay = self._pacer.delay(step.extent.length, loop.time())
+        if self._is_host_first(loop.time()):
+            delay = YIELD_SECONDS
+        else:
+            delay = self._paces[step.leg].delay(step.extent.length, loop.time())
         if delay > 0:
             self._paced = loop.call_later(delay, self._pace_ended)
         return delay <= 0
+
+    def _is_host_first(self, now: float) -> bool:
+        """Whether a host waits for lost bytes, and a slow line would serve this step before."""
+        if not self._sizer.is_slow or now - self._begun_at > YIELD_SECONDS_MAX:
+            return False
+        return any(
+            fetch.joinable and not fetch.arrived.is_open for fetch in self._volume.state.fetches
+        )
 
     def _pace_ended(self) -> None:
         self._paced = None
@@ -162,6 +180,7 @@ class MergeJob:
     def _begin(self, step: MergeStep) -> None:
         self._in_flight += 1
         loop = get_running_loop()
+        self._begun_at = loop.time()
         done = partial(self._step_done, step, loop.time())
         # not at once: a store that answers at once would grow the stack
         loop.call_soon(self._driver.start, self._volume.merge_step(step), done)
@@ -197,7 +216,8 @@ class MergeJob:
         if permanent and step.leg is Leg.SNAPSHOT:
             regions = self._volume.state.geometry.regions(step.extent)
             self._volume.state.overwrite_map.mark_in_doubt(BitMap64(regions))
-        self._wait(str(error))
+        is_away = step.leg is Leg.SNAPSHOT and isinstance(error, SourceUnreachableError)
+        self._wait(f"waiting for the bulk link: {error}" if is_away else str(error))
 
     def _leave_out(self, step: MergeStep, error: BadExtentError) -> bool:
         """Let the backup fill exactly the bad extent, and go on at once with the rest of *step*."""

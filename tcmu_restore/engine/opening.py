@@ -31,9 +31,10 @@ from ..sources.credentials import load_credentials
 from ..sources.file import FileStore
 from ..sources.initiator import initiator_name
 from ..sources.iscsi import IscsiStore
-from ..sources.iscsi_url import parse_iscsi_url
+from ..sources.iscsi_url import parse_iscsi_url, parse_portal
 from .definition import Definition, PeerDefinition, load_definition
 from .device_watch import DeviceWatch
+from .link_settings import LinkSettings
 from .state_db import StateDb, StoredState
 from .volume_engine import Parts, VolumeEngine
 
@@ -50,8 +51,9 @@ def connect_peer(  # noqa: PLR0913 - keyword-only settings
     sessions: int = 1,
     may_grow: bool = False,
     read_only: bool = False,
+    start: bool = True,
 ) -> IscsiStore:
-    """Return a store for *peer* that connects in the background from now on.
+    """Return a store for *peer* that connects in the background, from now on if it is to *start*.
 
     *instance* names this use of the LUN, the same after a restart. Never waits for the peer.
 
@@ -61,7 +63,7 @@ def connect_peer(  # noqa: PLR0913 - keyword-only settings
     store = IscsiStore(
         parse_iscsi_url(peer.url),
         initiator=initiator_name(),
-        options=IscsiOptions(header_digest=peer.header_digest, sessions=sessions),
+        options=_iscsi_options(peer.link, sessions),
         credentials=load_credentials(Path(peer.credentials)) if peer.credentials else None,
         expected=expected,
         may_grow=may_grow,
@@ -70,8 +72,19 @@ def connect_peer(  # noqa: PLR0913 - keyword-only settings
         on_change=on_change,
         on_epoch=on_epoch,
     )
-    store.start()
+    if start:
+        store.start()
     return store
+
+
+def _iscsi_options(link: LinkSettings, sessions: int) -> IscsiOptions:
+    return IscsiOptions(
+        header_digest=link.header_digest,
+        sessions=link.sessions or sessions,
+        portals=tuple(map(parse_portal, link.portals)),
+        interface=link.interface,
+        source_address=link.source_address,
+    )
 
 
 async def open_engine(  # noqa: PLR0913 - keyword-only settings

@@ -19,8 +19,10 @@ from ..core.effects import (
     Zero,
 )
 from ..core.extent import Extent
+from ..core.state import VolumeState
 from ..errors import SourceUnreachableError
 from ..sources.base import BlockSource, BlockStore, ExtentKind
+from .source_timing import SourceTiming
 from .state_db import StateDb
 
 
@@ -37,6 +39,7 @@ class StorePerformer:
         backup: BlockStore,
         primary: BlockStore | None,
         facts: Callable[[bool], dict[str, Any]],
+        state: VolumeState,
     ) -> None:
         self.db = db
         self.backup = backup
@@ -47,12 +50,15 @@ class StorePerformer:
         """What CommitSize keeps with the size."""
         self.snapshot: BlockSource | None = None
         self._facts = facts
+        self.timing = SourceTiming(self._remote, state.readahead, lambda: state.geometry.size)
+        state.first_source = self.timing.first_source
 
     def perform(self, effect: Read | Write | Zero | Flush | FindZeros) -> Future[Any]:
         """Start a transfer."""
         match effect:
             case Read():
-                return self._source(effect.leg).read_into(effect.extent.offset, effect.buffers)
+                source = self._source(effect.leg)
+                return self.timing.read(effect.leg, source, effect.extent.offset, effect.buffers)
             case Write():
                 return self._store(effect.leg).write(effect.extent.offset, effect.buffers)
             case Zero():
@@ -88,6 +94,9 @@ class StorePerformer:
     def _adopted(self, committed: Future[None]) -> None:
         if not committed.cancelled() and committed.exception() is None:
             self.primary, self.offered = self.offered, None
+
+    def _remote(self, leg: Leg) -> BlockSource | None:
+        return self.backup if leg is Leg.BACKUP else self.snapshot
 
     def _source(self, leg: Leg) -> BlockSource:
         if leg is not Leg.SNAPSHOT:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
+    BadSettingError,
     BlockSizeMismatchError,
     IdentityMismatchError,
     RestoreError,
@@ -36,6 +37,8 @@ from ..sources.iscsi import IscsiStore
 from ..sources.iscsi_url import parse_iscsi_url
 from ..sources.snapshot_image import SnapshotImage
 from . import job_verbs, loss_verbs, retirement
+from .bulk_link import FACT as BULK_LINK
+from .bulk_link import take_down_recorded
 from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
@@ -48,6 +51,7 @@ from .definition import (
     save_definition,
 )
 from .device_watch import DeviceWatch
+from .link_settings import LinkSettings, parse_link
 from .map_summary import summarize
 from .merge_job import MergeState
 from .opening import connect_peer, open_engine
@@ -138,7 +142,7 @@ class VolumeRegistry:
             raise VolumeExistsError(name)
         self._check_no_restore(name)
         policy = parse_mirror(mirror)
-        peer = PeerDefinition(backup, credentials, header_digest)
+        peer = PeerDefinition(backup, credentials, LinkSettings(header_digest=header_digest))
         parse_iscsi_url(backup)
         check_unused(primary)
         found = await probe_backup(peer)
@@ -162,6 +166,8 @@ class VolumeRegistry:
         if name in self._open:
             raise VolumeInUseError(name)
         self._check_no_restore(name)
+        with suppress(StateCorruptError, StateNewerError, WrongStateError):
+            await self.link_down(name)
         definition_path(self.definition_dir, name).unlink()
         for suffix in ("", *BESIDE):
             with suppress(FileNotFoundError):
@@ -190,6 +196,8 @@ class VolumeRegistry:
         self._open[name] = engine
         await self._take_up(engine)
         self._look_for_disks()
+        record = engine.facts.get("snapshot") or {}
+        engine.link.take_up(parse_link(record.get("link", {}), bulk=True))
         return engine
 
     async def close_volume(self, name: str) -> None:
@@ -240,6 +248,7 @@ class VolumeRegistry:
             "block_size": facts.get("block_size"),
             "restored": is_restored,
             "state_file": {"path": str(path), "error": ""},
+            "bulk_link": _closed_link(name, facts.get(BULK_LINK)),
         }
 
     async def map(self, name: str, cells: int) -> dict[str, Any]:
@@ -329,14 +338,17 @@ class VolumeRegistry:
         *,
         credentials: str | None = None,
         extents: Sequence[tuple[int, int]] | None = None,
+        link: dict[str, Any] | None = None,
     ) -> None:
         """Attach a static snapshot of the backup: an iSCSI URL, or the path of a device or file,
         or of a directory that ``snapshot-export`` made.
 
-        *extents*: the (offset, length) in bytes that it covers; None: everything.
+        *extents*: the (offset, length) in bytes that it covers; None: everything. *link*: settings
+        of the bulk link, which go before the definition's ``[snapshot_link]``.
 
         Raises:
-            OutOfRangeError, BadSettingError: *extents* cannot be used.
+            OutOfRangeError, BadSettingError: *extents* or *link* cannot be used.
+            LinkCommandError: the link did not come up; nothing is attached.
             SizeMismatchError, BlockSizeMismatchError, SnapshotIsBackupError,
             IdentityMismatchError: see MRG-2. BadImageError: the directory cannot be used.
             WrongStateError: one is attached. SourceError: it cannot be reached.
@@ -345,9 +357,16 @@ class VolumeRegistry:
         if engine.snapshot is not None:
             raise WrongStateError(name, "attach a snapshot", "one is attached already")
         selected = check_extents(engine.volume.state.geometry, extents)
+        settings = _link_of(engine, snapshot, link or {})
+        parsed = parse_link(settings, bulk=True)
+        record = {"source": snapshot, "credentials": credentials, "extents": selected}
         with engine.alone("attach a snapshot"):
-            record = {"source": snapshot, "credentials": credentials, "extents": selected}
-            await self._attach(engine, record)
+            await engine.link.use(parsed)
+            try:
+                await self._attach(engine, record | {"link": settings})
+            except BaseException:
+                await engine.link.give_up()
+                raise
 
     async def _attach(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
         source = await self._connect_snapshot(engine, record, None)
@@ -422,7 +441,8 @@ class VolumeRegistry:
             return await loop.run_in_executor(None, SnapshotImage.open, record["source"])
         if "://" not in record["source"]:
             return FileStore.open(record["source"], read_only=True)
-        peer = PeerDefinition(record["source"], record["credentials"])
+        link = parse_link(record.get("link", {}), bulk=True)
+        peer = PeerDefinition(record["source"], record["credentials"], link)
         return connect_peer(
             peer,
             expected,
@@ -430,6 +450,7 @@ class VolumeRegistry:
             instance=f"{engine.name}/snapshot",
             sessions=SNAPSHOT_SESSIONS,
             read_only=True,
+            start=expected is None or not link.link_up,  # else when the link is up
         )
 
     async def _take_up_snapshot(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
@@ -463,6 +484,42 @@ class VolumeRegistry:
             engine.merge.resume()
         elif was == MergeState.PAUSED.value:
             engine.merge.pause()
+
+    async def link_down(self, name: str) -> None:
+        """Take the bulk link of *name* down, also of a volume that is not open.
+
+        Raises:
+            WrongStateError: the merge runs, or no command has brought it up. LinkCommandError: it
+                counts as up.
+        """
+        if name in self._open:
+            await self._open[name].link.down()
+            return
+        self.check(name)
+        path = self.state_dir / f"{name}.db"
+        record = StateDb.peek(path).get(BULK_LINK)
+        if record is None:
+            reason = "no command has brought it up"
+            raise WrongStateError(name, "take the bulk link down", reason)
+        await take_down_recorded(record)
+        db, _ = StateDb.open(path)
+        await db.commit_facts({BULK_LINK: None})
+        await db.close()
+
+
+def _link_of(engine: VolumeEngine, snapshot: str, link: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the link to *snapshot*. Raises BadSettingError."""
+    if "://" in snapshot:
+        return engine.definition.snapshot_link | link
+    for name in link:
+        raise BadSettingError(name, "…", "a snapshot that is no iscsi:// URL has no link")
+    return {}
+
+
+def _closed_link(name: str, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {"state": "unknown", "reason": "", "take_down": f"tcmu-restore link down {name}"}
 
 
 def _recorded(record: dict[str, Any]) -> SourceGeometry:

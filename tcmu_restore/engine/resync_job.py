@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.effects import Procedure
 from ..core.extent import Extent
-from ..core.pacing import Pacer
+from ..core.pacing import Pace
 from ..core.resync import plan_resync_step
 from ..core.volume import Volume
 from .driver import Driver
@@ -26,7 +26,7 @@ class ResyncState(Enum):
 class ResyncJob:
     """Nothing is kept over a restart: the overwrite map says what is still stale."""
 
-    def __init__(self, volume: Volume, driver: Driver, pacer: Pacer) -> None:
+    def __init__(self, volume: Volume, driver: Driver, pacer: Pace) -> None:
         self._volume = volume
         self._pump = StepPump(self, driver, pacer, volume.state.geometry)
 

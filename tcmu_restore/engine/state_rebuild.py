@@ -159,7 +159,8 @@ def _rebuilt(saved: Salvage, facts: dict[str, Any]) -> StoredState:
     sets.in_doubt.update(regions_of(known.in_doubt | known.host_written, region_size))
     sets.in_doubt.update(whole if saved.unreadable else armed)
     zones = _rescaled(zones, zone_size, new.zone_size, new.zone_count)
-    kept = {name: old[name] for name in ("heat",) if name in old}  # the merge is to come
+    # the merge is to come, and the bulk link may be up
+    kept = {name: old[name] for name in ("heat", "bulk_link") if name in old}
     return StoredState(facts | kept, sets, frozenset(zones))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..core.effects import Leg
 from ..core.region_sets import runs_of
 from ..core.state import VolumeState
 from ..sources.base import BlockSource
@@ -169,7 +170,8 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "reachable": engine.backup.is_reachable,
             "reason": str(engine.backup.last_error or ""),
         }
-        | traffic_of(engine.backup),
+        | traffic_of(engine.backup)
+        | engine.performer.timing.status(Leg.BACKUP),
         "snapshot": None
         if snapshot is None
         else {
@@ -178,8 +180,10 @@ def describe(engine: VolumeEngine) -> dict[str, Any]:
             "reason": str(getattr(snapshot, "last_error", None) or ""),
         }
         | describe_extents(engine.facts["snapshot"], state.selection, state.geometry)
-        | traffic_of(snapshot),
+        | traffic_of(snapshot)
+        | engine.performer.timing.status(Leg.SNAPSHOT),
         "shipped": _shipped(engine),
+        "bulk_link": engine.link.status(),
         "merge": engine.merge.status(),
         "resync": engine.resync.status(),
         "verify": engine.verify.status(),

@@ -9,7 +9,7 @@ from typing import Protocol
 from ..core.effects import Procedure
 from ..core.extent import Extent
 from ..core.geometry import Geometry
-from ..core.pacing import Pacer, StepSizer
+from ..core.pacing import Pace, StepSizer
 from ..errors import RestoreError
 from .driver import Driver
 from .rate_meter import RateMeter
@@ -37,7 +37,7 @@ class Steps(Protocol):
 class StepPump:
     """One step at a time, until nothing is left to do; a step that fails holds nothing else up."""
 
-    def __init__(self, steps: Steps, driver: Driver, pacer: Pacer, geometry: Geometry) -> None:
+    def __init__(self, steps: Steps, driver: Driver, pacer: Pace, geometry: Geometry) -> None:
         self._steps = steps
         self._driver = driver
         self._pacer = pacer

@@ -11,7 +11,7 @@ from pyroaring import BitMap64
 
 from ..core.effects import Procedure
 from ..core.extent import Extent
-from ..core.pacing import Pacer
+from ..core.pacing import Pace
 from ..core.region_sets import runs_of
 from ..core.verify import Repair, plan_verify_step
 from ..core.volume import Volume
@@ -35,7 +35,7 @@ class VerifyJob:
     """One pass over what both sides must hold alike; a restart goes on where it was."""
 
     def __init__(
-        self, volume: Volume, driver: Driver, pacer: Pacer, *, on_change: Callable[[], None]
+        self, volume: Volume, driver: Driver, pacer: Pace, *, on_change: Callable[[], None]
     ) -> None:
         self.state = VerifyState.IDLE
         self._volume = volume

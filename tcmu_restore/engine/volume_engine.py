@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.effects import Procedure
+from ..core.effects import Leg, Procedure
 from ..core.extent import Extent
-from ..core.pacing import Pacer, StepSizer
+from ..core.pacing import CeilingPacer, Pacer, StepSizer
 from ..core.selection import select
 from ..core.volume import Volume
 from ..errors import RestoreError, WrongStateError
 from ..log_line import log_line
 from ..sources.base import BlockSource, BlockStore
 from ..sources.iscsi import IscsiStore
+from .bulk_link import FACT as BULK_LINK
+from .bulk_link import BulkLink, Surroundings
 from .checkpoints import Checkpoints
 from .command import Command, CommandKind
 from .command_queue import CommandQueue
@@ -31,6 +33,7 @@ from .device_watch import DeviceWatch
 from .driver import Driver
 from .events import EventLog
 from .heat_keeper import HeatKeeper
+from .link_settings import LinkSettings
 from .merge_job import MergeJob, MergeState
 from .performer import StorePerformer
 from .primary_guard import PrimaryGuard
@@ -88,9 +91,12 @@ class VolumeEngine:
         self._idle = Event()
         self._idle.set()
         options = self.definition.options
-        self.performer = StorePerformer(self.db, self.backup, parts.primary, self.facts_now)
+        self.performer = StorePerformer(
+            self.db, self.backup, parts.primary, self.facts_now, volume.state
+        )
         self.driver = Driver(volume.state.locks, self.performer, self._fence, self._procedure_ended)
         self._pacer = Pacer(floor=options.background_rate_min, ceiling=options.background_rate_max)
+        live = CeilingPacer(self._pacer, lambda: self.definition.backup.link.rate_max)
         self.commands = CommandQueue(
             volume, self.driver, options, self._idle.set, self._command_ended
         )
@@ -99,7 +105,10 @@ class VolumeEngine:
             self.name,
             volume,
             self.driver,
-            pacer=self._pacer,
+            paces={
+                Leg.BACKUP: live,
+                Leg.SNAPSHOT: CeilingPacer(self._pacer, lambda: self.link.settings.rate_max),
+            },
             sizer=StepSizer(
                 length_min=volume.state.geometry.region_size,
                 length_max=options.merge_step,
@@ -107,10 +116,11 @@ class VolumeEngine:
             ),
             on_change=self.changed,
         )
-        self.resync = ResyncJob(volume, self.driver, self._pacer)
+        self.link = self._bulk_link()
+        self.resync = ResyncJob(volume, self.driver, live)
         if self.facts.get("resync_paused"):
             self.resync.pause()
-        self.verify = VerifyJob(volume, self.driver, self._pacer, on_change=self.changed)
+        self.verify = VerifyJob(volume, self.driver, live, on_change=self.changed)
         self.verify.take_up(self.facts.get("verify"))
         self._checkpoints = Checkpoints(volume, self.driver, options, on_ended=self.changed)
         self._checkpoints.start()
@@ -123,6 +133,16 @@ class VolumeEngine:
             on_returned_by_itself=self._take_back_primary,
         )
         self._taking_back: Task[None] | None = None
+
+    def _bulk_link(self) -> BulkLink:
+        around = Surroundings(
+            self.name,
+            self.events,
+            self.db.commit_facts,
+            merge_state=lambda: self.merge.state,
+            snapshot=lambda: self.snapshot,
+        )
+        return BulkLink(around, self.facts.get(BULK_LINK))
 
     @property
     def region_size(self) -> int:
@@ -177,6 +197,7 @@ class VolumeEngine:
         now = get_running_loop().time()
         self.commands.unreachable_since = None if reachable else now
         if reachable:
+            self.performer.timing.forget(Leg.BACKUP)
             self._settle.cancel()
             self.is_settled = True
             self.commands.source_changed()
@@ -187,7 +208,9 @@ class VolumeEngine:
 
     def snapshot_changed(self, reachable: bool) -> None:
         """The snapshot's session came up or was lost."""
+        self.link.snapshot_changed(reachable)
         if reachable:
+            self.performer.timing.forget(Leg.SNAPSHOT)
             self.merge.source_changed()
             self.commands.source_changed()
         self.changed()
@@ -218,6 +241,7 @@ class VolumeEngine:
         """Tell the service when what holds of the volume is something else."""
         if self.backup.is_reachable:
             self.resync.kick()
+        self.link.merge_changed()
         conditions = conditions_of(self)
         self.events.observe(self, conditions)
         if conditions == self._last_conditions:
@@ -301,6 +325,7 @@ class VolumeEngine:
         self.facts["snapshot"] = record
         self.events.add("command", f"Command: attach the snapshot {record['source']}.")
         self.use_snapshot(snapshot, record)
+        self.performer.timing.forget(Leg.SNAPSHOT)
         self.changed()
 
     def use_snapshot(self, snapshot: BlockSource, record: dict[str, Any]) -> None:
@@ -311,7 +336,12 @@ class VolumeEngine:
         self.performer.snapshot = snapshot
 
     async def drop_snapshot(self) -> None:
-        """Forget the snapshot and close it. Raises WrongStateError while the merge needs it."""
+        """Forget the snapshot, close it, and take its link down.
+
+        Raises:
+            WrongStateError: the merge needs it. LinkCommandError: the snapshot is detached, but its
+                link may still be up.
+        """
         if self.merge.state in (MergeState.RUNNING, MergeState.PAUSED):
             raise WrongStateError(self.name, "detach the snapshot", "the merge is not finished")
         snapshot = self.performer.snapshot
@@ -323,6 +353,8 @@ class VolumeEngine:
         self.volume.state.selection = select(self.volume.state.geometry, None)
         self.events.add("command", "Command: detach the snapshot.")
         await snapshot.close()
+        await self.link.take_down()
+        self.link.settings = LinkSettings()
 
     async def close(self) -> None:
         """Answer what is held, let what runs end, commit, and close everything. Never raises."""
@@ -336,6 +368,7 @@ class VolumeEngine:
         self.commands.close()
         if self.performer.snapshot is not None:  # what it still sends may take long to arrive
             await self.performer.snapshot.close()
+        await self.link.close()
         try:
             await wait_for(self._idle.wait(), CLOSE_SECONDS)
             await wait_for(self.driver.wait_idle(), CLOSE_SECONDS)

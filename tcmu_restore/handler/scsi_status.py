@@ -46,6 +46,7 @@ _TABLE: Final[dict[type[BaseException], Status]] = {
     errors.BadAnswerError: Status.HARDWARE_ERROR,
     errors.StateCorruptError: Status.HARDWARE_ERROR,
     errors.FencedError: Status.HARDWARE_ERROR,
+    errors.LinkCommandError: Status.HARDWARE_ERROR,
     errors.ServiceUnavailableError: Status.HARDWARE_ERROR,
     errors.UserError: Status.HARDWARE_ERROR,
 }

@@ -76,6 +76,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("Retire", (_NAME, ("forget", "b"))),
         Method("TakeBack", (_NAME,)),
         Method("Verify", (_NAME, ("verb", "s"), ("repair", "s"))),
+        Method("LinkDown", (_NAME,)),
     )
 }
 
@@ -91,9 +92,35 @@ CREATE_SETTINGS: Final[Mapping[str, str]] = {
 MIRROR_MODES: Final = ("sync", "async", "strict")
 """What *mirror* may be; the first is the default."""
 
-ATTACH_SETTINGS: Final[Mapping[str, str]] = {"credentials": "s", "extents": "a(tt)"}
+LINK_SETTINGS: Final[Mapping[str, str]] = {
+    "portals": "as",
+    "interface": "s",
+    "source_address": "s",
+    "sessions": "u",
+    "header_digest": "b",
+    "rate_max": "t",
+    "link_up": "as",
+    "link_down": "as",
+    "link_timeout_seconds": "u",
+}
+"""Settings of the bulk link; they go before the definition's ``[snapshot_link]``."""
+
+ATTACH_SETTINGS: Final[Mapping[str, str]] = {
+    "credentials": "s",
+    "extents": "a(tt)",
+    **LINK_SETTINGS,
+}
 """Settings of AttachSnapshot; none is required. *extents*: the only bytes that the snapshot covers,
 as offsets and lengths."""
+
+LINK_MEMBERS: Final = frozenset(
+    {"AttachSnapshot", "DetachSnapshot", "MergeStart", "MergeResume", "MergeCancel", "LinkDown"}
+    | {"DeleteVolume"}
+)
+"""Methods that may wait for link commands, each for its ``link_timeout_seconds``."""
+
+LINK_SECONDS_MAX: Final = 2 * 300.0
+"""How long those may take for that: a command that brings up, and one that takes down again."""
 
 VERIFY_VERBS: Final = ("start", "pause", "resume", "cancel")
 VERIFY_REPAIRS: Final = ("none", "primary", "backup")

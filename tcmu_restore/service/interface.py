@@ -18,6 +18,7 @@ from .contract import (
     CREATE_SETTINGS,
     DECLARE_LOST_SETTINGS,
     EXTENT_SETTINGS,
+    LINK_SETTINGS,
     MAP_CELLS_MAX,
     METHODS,
     MIRROR_MODES,
@@ -28,7 +29,9 @@ from .registry_seam import Registry
 
 _KINDS: Final = {
     "s": "a text",
+    "as": "a list of texts",
     "b": "a boolean",
+    "u": "a number (D-Bus type u)",
     "t": "a number of bytes (D-Bus type t)",
     "a(tt)": "a list of offsets and lengths (D-Bus type a(tt))",
 }
@@ -102,6 +105,7 @@ class Manager:
             "MergeResume": self._plain(registry.merge_resume),
             "MergeCancel": self._plain(registry.merge_cancel),
             "PrepareSnapshot": self._plain(registry.prepare_snapshot),
+            "LinkDown": self._plain(registry.link_down),
             "ResyncPause": self._plain(registry.resync_pause),
             "ResyncResume": self._plain(registry.resync_resume),
         }
@@ -163,6 +167,7 @@ class Manager:
             snapshot,
             credentials=values.get("credentials"),
             extents=None if extents is None else [(offset, length) for offset, length in extents],
+            link={key: values[key] for key in LINK_SETTINGS if key in values},
         )
         return []
 

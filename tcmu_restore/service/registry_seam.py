@@ -73,6 +73,9 @@ class Traffic(TypedDict):
     retried_commands: NotRequired[int]
     failed_commands: NotRequired[int]
     session_losses: NotRequired[int]
+    read_latency_ms: NotRequired[float | None]  # of small reads lately; decides who is asked first
+    read_rate_bytes_per_second: NotRequired[float]  # over the last seconds
+    asked_first: NotRequired[bool]  # for lost regions that both sources may serve
 
 
 class PrimaryStatus(TypedDict):
@@ -121,6 +124,18 @@ class ShippedSnapshot(TypedDict):
     path: str
     taken: str
     problem: str
+
+
+class BulkLinkStatus(TypedDict):
+    """The link to the snapshot, where commands bring it up and take it down.
+
+    *reason* says why the last of them failed, else it is empty. *take_down* is the command line
+    that takes the link down, or is empty while it is down.
+    """
+
+    state: Literal["down", "coming up", "up", "going down", "unknown"]
+    reason: str
+    take_down: str
 
 
 class MergeStatus(TypedDict):
@@ -251,6 +266,7 @@ class VolumeStatus(TypedDict):
     events: NotRequired[list[Event]]
     shipped: NotRequired[list[ShippedSnapshot]]
     restore_from: NotRequired[RestoreFromStatus | None]
+    bulk_link: NotRequired[BulkLinkStatus | None]
 
 
 class MapSummary(TypedDict):
@@ -316,11 +332,17 @@ class Registry(Protocol):
         *,
         credentials: str | None,
         extents: Sequence[tuple[int, int]] | None = None,
+        link: dict[str, Any] | None = None,
     ) -> None:
         """Attach a static copy (an iscsi:// URL or a path) and record its identity.
 
         *extents* are all that it covers, as (offset, length) in bytes; without them, everything.
+        *link*: the bulk link's settings; see ``contract.LINK_SETTINGS``.
         """
+        ...
+
+    async def link_down(self, name: str) -> None:
+        """Take the bulk link down with the command that belongs to it."""
         ...
 
     async def detach_snapshot(self, name: str) -> None:

@@ -55,7 +55,9 @@ struct lc_context *lc_create(const char *initiator, const char *target, int lun,
 int lc_set_chap(struct lc_context *, const char *user, const char *password,
                 const char *target_user, const char *target_password);
 void lc_destroy(struct lc_context *);
-int lc_connect(struct lc_context *, const char *portal);
+int lc_connect(struct lc_context *, const char *portal, const char *host, const char *port,
+               const char *interface, const char *source);
+uint64_t lc_moved(struct lc_context *);
 int lc_login(struct lc_context *);
 int lc_logout(struct lc_context *);
 int lc_nop(struct lc_context *);

@@ -163,7 +163,10 @@ class IscsiStore(BlockStore):
     # --- coming and going ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect in the background. Returns at once, whatever the peer does."""
+        """Begin to connect in the background. Returns at once, whatever the peer does.
+
+        Does nothing while it has been started and neither disconnected nor closed.
+        """
         for link in self._links:
             link.start()
 
@@ -173,7 +176,8 @@ class IscsiStore(BlockStore):
         Raises:
             SourceLoginError, IdentityMismatchError, SizeMismatchError, BlockSizeMismatchError: at
                 once; the store goes on trying in the background.
-            SourceUnreachableError: after *timeout_seconds*, with the latest reason.
+            SourceUnreachableError: after *timeout_seconds*, with the latest reason; three times
+                that where the peer has answered a login and is being asked what it is.
         """
         if self._queue.is_usable:
             return
@@ -182,18 +186,24 @@ class IscsiStore(BlockStore):
         waiter: Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await waiter
-        except TimeoutError as error:
-            raise self._unreachable() from error
+            await asyncio.wait((waiter,), timeout=timeout_seconds)
+            if not waiter.done() and any(link.session is not None for link in self._links):
+                await asyncio.wait((waiter,), timeout=2 * timeout_seconds)
+            if not waiter.done():
+                raise self._unreachable()
+            waiter.result()
         finally:
             self._waiters.remove(waiter)
+
+    async def disconnect(self) -> None:
+        """Log out, end what is in flight, and stay away until ``start``. Never raises."""
+        await asyncio.gather(*(link.stop() for link in self._links))
 
     async def close(self) -> None:
         """Log out and end what is in flight. Never raises; twice is fine."""
         self._is_closed = True
         self._update()
-        await asyncio.gather(*(link.stop() for link in self._links))
+        await self.disconnect()
 
     # --- calls ---------------------------------------------------------------------------
 
@@ -393,6 +403,8 @@ def _context_settings(
             header_digest=options.header_digest,
             credentials=credentials,
             tcp_timeout_ms=int(options.command_timeout_seconds * 1000),
+            interface=options.interface,
+            source_address=options.source_address,
         )
         for index in range(options.sessions)
     ]

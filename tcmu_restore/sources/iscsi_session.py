@@ -20,16 +20,13 @@ from typing import Final
 from ..core.buffer import Buffers
 from ..errors import SourceError, SourceLoginError, SourceUnreachableError
 from ..options import IscsiOptions
-from ..units import KiB
+from .iscsi_line import LineWatch
+from .iscsi_url import format_portal
 from .libiscsi import DATA_OUT, POLLIN, POLLOUT, Context, ContextSettings, LibiscsiError
 from .scsi import GOOD, LOST, Outcome
 
 UNANSWERED_NOPS_MAX: Final = 2
 """A third keepalive is not sent: the peer is taken for gone."""
-
-SLOWEST_LINK: Final = 64 * KiB
-"""Bytes per second. A command's deadline is extended by the time that the bytes in flight before
-it may take at this rate, or a queue of large transfers over a slow link would look dead."""
 
 _TICK_SECONDS_MAX: Final = 1.0
 _TICK_SECONDS_MIN: Final = 0.05
@@ -44,6 +41,7 @@ class Command:
         "cdb",
         "deadline",
         "direction",
+        "due_at",
         "keep",
         "length",
         "on_end",
@@ -66,6 +64,8 @@ class Command:
         self.keep: object = None
         self.started = 0.0
         self.deadline = 0.0
+        self.due_at = 0
+        """How many bytes the connection has moved when this command's turn must have come."""
 
 
 class IscsiSession:
@@ -85,6 +85,7 @@ class IscsiSession:
         "_flush_is_due",
         "_heard",
         "_is_writing",
+        "_line",
         "_loop",
         "_name",
         "_on_lost",
@@ -126,6 +127,7 @@ class IscsiSession:
         self._is_writing = False
         self._flush_is_due = False
         self._heard = 0.0
+        self._line = LineWatch(min(options.keepalive_seconds, options.command_timeout_seconds))
         self._tick: TimerHandle | None = None
         self.bytes_in_flight = 0
         self.has_lost_writes = False
@@ -133,24 +135,24 @@ class IscsiSession:
 
     # --- opening and closing -------------------------------------------------------------
 
-    async def open(self, portal: str) -> None:
-        """Connect to a numeric *portal* and log in, within ``connect_timeout_seconds``.
+    async def open(self, host: str, port: int, timeout_seconds: float) -> None:
+        """Connect to a numeric *host* and log in, within *timeout_seconds*.
 
         Raises:
             SourceUnreachableError: no connection, no answer, or the target cannot serve just now.
             SourceLoginError: the target refused: wrong secret, unknown IQN, no access.
         """
         try:
-            async with timeout(self._options.connect_timeout_seconds):
-                await self._connect(portal)
+            async with timeout(timeout_seconds):
+                await self._connect(host, port)
                 await self._login()
         except LibiscsiError as error:
             self._discard()
             raise SourceUnreachableError(self._name, str(error)) from error
         except TimeoutError as error:
             self._discard()
-            seconds = self._options.connect_timeout_seconds
-            reason = f"{portal} did not answer within {seconds:g} s"
+            portal = format_portal(host, port)
+            reason = f"{portal} did not answer within {timeout_seconds:g} s"
             raise SourceUnreachableError(self._name, reason) from error
         except BaseException:
             self._discard()
@@ -170,8 +172,8 @@ class IscsiSession:
                 pass  # it was only politeness
         self.lose(SourceUnreachableError(self._name, "it was closed"))
 
-    async def _connect(self, portal: str) -> None:
-        self._fd = self._context.connect(portal)
+    async def _connect(self, host: str, port: int) -> None:
+        self._fd = self._context.connect(host, port)
         self._loop.add_writer(self._fd, self._flush)
         self._is_writing = True
         await self._state(lambda: self._context.is_connected)
@@ -216,11 +218,10 @@ class IscsiSession:
         assert not self.is_lost
         self._tag = tag = self._tag + 1
         command.started = now = self._time()
-        command.deadline = (
-            now + self._options.command_timeout_seconds + self.bytes_in_flight / SLOWEST_LINK
-        )
+        command.deadline = now + self._options.command_timeout_seconds
         self._commands[tag] = command
         self.bytes_in_flight += command.length
+        command.due_at = self._line.moved + self.bytes_in_flight
         try:
             command.keep = self._context.submit(
                 tag, command.cdb, command.direction, command.length, command.buffers
@@ -341,12 +342,26 @@ class IscsiSession:
         """Look for what has not happened: answers to commands, or anything at all."""
         now = self._time()
         self._schedule_tick()
+        self._watch_line(now)
         if any(command.deadline <= now for command in self._commands.values()):
             self._lose_silent("a command was not answered in time")
         elif now - self._heard >= self._options.keepalive_seconds:
             self._send_keepalive(now)
         if not self.is_lost:
             self._service(0)
+
+    def _watch_line(self, now: float) -> None:
+        """Let no time pass for what waits its turn on a line that is slow, but carries bytes.
+
+        A keepalive would wait its turn as well, and prove no more.
+        """
+        passed = self._line.look(self._context.moved, now)
+        if not self._line.is_moving or not self._commands:
+            return
+        self._heard = now
+        for command in self._commands.values():
+            if command.due_at > self._line.moved:
+                command.deadline += passed
 
     def _send_keepalive(self, now: float) -> None:
         if self._context.unanswered_nops >= UNANSWERED_NOPS_MAX:

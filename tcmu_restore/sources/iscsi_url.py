@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import BadUrlError
+from ..errors import BadSettingError, BadUrlError
 
 DEFAULT_PORT: Final = 3260
 """The registered port. Source: RFC 7143 section 4.2."""
@@ -45,6 +45,14 @@ class IscsiUrl:
 
     def __str__(self) -> str:
         return f"iscsi://{format_portal(self.host, self.port)}/{self.iqn}/{self.lun}"
+
+
+def parse_portal(text: str) -> tuple[str, int]:
+    """Return the host and the port of ``HOST[:PORT]``. Raises BadSettingError."""
+    try:
+        return _parse_portal(text, text)
+    except BadUrlError as error:
+        raise BadSettingError("portals", text[:URL_LENGTH_MAX], error.reason) from error
 
 
 def format_portal(host: str, port: int) -> str:

@@ -14,6 +14,7 @@ from ..core.buffer import Buffers
 from ._libiscsi import ffi as _untyped_ffi
 from ._libiscsi import lib as _untyped_lib
 from .credentials import Credentials
+from .iscsi_url import format_portal
 from .scsi import Outcome
 
 _ffi: Any = _untyped_ffi
@@ -56,6 +57,12 @@ class ContextSettings:
     tcp_timeout_ms: int
     """How long TCP may wait for an acknowledgement. Source: tcp(7), TCP_USER_TIMEOUT."""
 
+    interface: str | None = None
+    """The only network interface to use. Source: socket(7), SO_BINDTODEVICE."""
+
+    source_address: str | None = None
+    """The numeric address to connect from."""
+
 
 class LibiscsiError(Exception):
     """libiscsi refused a call; ``str()`` is its own message."""
@@ -64,7 +71,7 @@ class LibiscsiError(Exception):
 class Context:
     """A thin cover of one ``struct lc_context``."""
 
-    __slots__ = ("_c",)
+    __slots__ = ("_c", "_origin")
 
     def __init__(self, settings: ContextSettings) -> None:
         lun = settings.lun
@@ -78,12 +85,22 @@ class Context:
         )
         if self._c == _NULL:
             raise MemoryError
+        self._origin = tuple(
+            word.encode() if word else _NULL
+            for word in (settings.interface, settings.source_address)
+        )
         if settings.credentials is not None:
             self._set_chap(settings.credentials)
 
-    def connect(self, portal: str) -> int:
-        """Begin to connect to a *numeric* portal; return the file descriptor to poll."""
-        self._check(_lib.lc_connect(self._c, portal.encode("ascii")))
+    def connect(self, host: str, port: int) -> int:
+        """Begin to connect to a *numeric* host; return the file descriptor to poll.
+
+        Raises:
+            LibiscsiError: also if the interface or the source address cannot be used.
+        """
+        portal = format_portal(host, port).encode("ascii")
+        words = host.encode("ascii"), str(port).encode("ascii"), *self._origin
+        self._check(_lib.lc_connect(self._c, portal, *words))
         return int(self._c.fd)
 
     def login(self) -> None:
@@ -119,6 +136,11 @@ class Context:
     def is_logged_out(self) -> bool:
         """Whether the target answered the logout."""
         return bool(self._c.logout_status != _PENDING)
+
+    @property
+    def moved(self) -> int:
+        """Bytes that the peer's kernel has acknowledged, and that came from it."""
+        return int(_lib.lc_moved(self._c))
 
     @property
     def unanswered_nops(self) -> int:

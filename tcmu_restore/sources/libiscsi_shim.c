@@ -16,11 +16,18 @@
  * All functions belong to one thread. None blocks: portals are numeric.
  */
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h> /* glibc's struct tcp_info lacks tcpi_bytes_acked */
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
@@ -53,6 +60,7 @@ struct lc_context {
     int login_status;
     int logout_status;
     int is_lost;
+    int tcp_timeout_ms;
     char error[256]; /* why connect or login failed; libiscsi overwrites its own message */
     int live_count;
     int parked_count;
@@ -174,6 +182,7 @@ static struct lc_context *lc_create(const char *initiator, const char *target, i
     iscsi_set_log_fn(c->iscsi, NULL);
     iscsi_set_log_level(c->iscsi, 0);
     iscsi_set_cache_allocations(c->iscsi, 1);
+    c->tcp_timeout_ms = tcp_timeout_ms;
     iscsi_set_tcp_user_timeout(c->iscsi, tcp_timeout_ms);
     iscsi_set_tcp_syncnt(c->iscsi, 0);
     iscsi_set_timeout(c->iscsi, 0); /* deadlines are ours: dropping a PDU alone is not safe */
@@ -212,15 +221,90 @@ static void lc_destroy(struct lc_context *c)
     free(c);
 }
 
-static int lc_connect(struct lc_context *c, const char *portal)
+static int lc_fail(struct lc_context *c, const char *what, const char *which)
 {
+    snprintf(c->error, sizeof(c->error), "%s %s: %s", what, which, strerror(errno));
+    return -1;
+}
+
+static struct addrinfo *lc_numeric(const char *host, const char *port)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+                             .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    return getaddrinfo(host, port, &hints, &found) == 0 ? found : NULL;
+}
+
+static int lc_bind(struct lc_context *c, int fd, const char *interface, const char *source)
+{
+    if (interface != NULL &&
+        setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, interface, strlen(interface)) != 0)
+        return lc_fail(c, "it cannot be reached over the interface", interface);
+    if (source == NULL)
+        return 0;
+    struct addrinfo *from = lc_numeric(source, "0");
+    if (from == NULL)
+        return lc_fail(c, "this is not an address:", source);
+    int result = bind(fd, from->ai_addr, from->ai_addrlen);
+    freeaddrinfo(from);
+    return result == 0 ? 0 : lc_fail(c, "it cannot be reached from the address", source);
+}
+
+/* Connect from one interface or address. libiscsi cannot bind to an address, and does not tell
+   when binding to an interface failed: the traffic would take another way unnoticed. So a socket
+   of our own takes the place of its descriptor, as libiscsi itself does when it reconnects. The
+   first packet of its own socket may already be under way; the kernel resets what answers. */
+static int lc_connect_from(struct lc_context *c, const char *host, const char *port,
+                           const char *interface, const char *source)
+{
+    struct addrinfo *peer = lc_numeric(host, port);
+    if (peer == NULL)
+        return lc_fail(c, "this is not an address:", host);
+    int on = 1, result = -1;
+    int fd = socket(peer->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        lc_fail(c, "no socket for", host);
+    } else {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &c->tcp_timeout_ms,
+                   sizeof(c->tcp_timeout_ms));
+        result = lc_bind(c, fd, interface, source);
+        if (result == 0 && connect(fd, peer->ai_addr, peer->ai_addrlen) != 0 &&
+            errno != EINPROGRESS)
+            result = lc_fail(c, "cannot connect to", host);
+        if (result == 0 && dup3(fd, c->fd, O_CLOEXEC) < 0)
+            result = lc_fail(c, "cannot connect to", host);
+        close(fd);
+    }
+    freeaddrinfo(peer);
+    return result;
+}
+
+/* *host* is numeric; *interface* and *source* may be NULL. */
+static int lc_connect(struct lc_context *c, const char *portal, const char *host, const char *port,
+                      const char *interface, const char *source)
+{
+    if (interface != NULL) /* not checked by libiscsi, and not by us: see lc_connect_from() */
+        iscsi_set_bind_interfaces(c->iscsi, (char *)interface);
     if (iscsi_connect_async(c->iscsi, portal, lc_connect_cb, c) != 0)
         return -1;
     c->fd = iscsi_get_fd(c->iscsi);
     if (c->fd < 0)
         return -1;
     fcntl(c->fd, F_SETFD, FD_CLOEXEC);
-    return 0;
+    if (interface == NULL && source == NULL)
+        return 0;
+    return lc_connect_from(c, host, port, interface, source);
+}
+
+/* Bytes that the peer's kernel has acknowledged and that came from it; 0 if not connected. */
+static uint64_t lc_moved(struct lc_context *c)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof(info);
+    if (c->fd < 0 || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return 0;
+    return info.tcpi_bytes_acked + info.tcpi_bytes_received;
 }
 
 static int lc_login(struct lc_context *c)

@@ -39,6 +39,9 @@ TRAFFIC = {
     "retried_commands": 9,
     "failed_commands": 10,
     "session_losses": 11,
+    "read_latency_ms": 12.5,
+    "read_rate_bytes_per_second": 13.0,
+    "asked_first": True,
 }
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -54,6 +57,7 @@ def volume(registry: FakeRegistry) -> dict[str, Any]:
     status["verify"] = VERIFY
     status["heat"] = HEAT
     status["state_file"] = {"path": "/a.db", "error": ""}
+    status["bulk_link"] = {"state": "unknown", "reason": "", "take_down": "x"}
     status["counters"] = dict.fromkeys(COUNTERS.split(), 3)
     registry.volumes["a"] = status
     return status

@@ -263,3 +263,41 @@ def test_state_file_that_cannot_be_written_just_now_is_not_to_be_made_anew() -> 
     status = volume(state_file=state_file, conditions=conditions("state_full", "restoring"))
     assert dict(text.status_rows(status))["kept in"] == "/s/a.db (no space)"
     assert "rebuild" not in " ".join(condition.next_steps(status))
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"state": "down", "reason": "", "take_down": ""}, "down"),
+        (
+            {"state": "up", "reason": "", "take_down": "tcmu-restore link down a"},
+            "up; take it down with: tcmu-restore link down a",
+        ),
+        (
+            {"state": "unknown", "reason": "", "take_down": "tcmu-restore link down a"},
+            "perhaps up; take it down with: tcmu-restore link down a",
+        ),
+        (
+            {"state": "unknown", "reason": "It failed.", "take_down": "x"},
+            "perhaps up: It failed.",
+        ),
+    ],
+)
+def test_link_that_is_up_is_shown_with_what_takes_it_down(link: dict[str, str], said: str) -> None:
+    rows = dict(text.status_rows(volume(bulk_link=link)))
+    assert rows["link"] == said
+    closed = {"volume": "a", "state": "closed", "advice": "", "bulk_link": link}
+    assert dict(text.status_rows(cast(VolumeStatus, closed)))["link"] == said
+
+
+def test_source_is_shown_with_what_was_measured() -> None:
+    snapshot = {
+        "source": "/s",
+        "reachable": True,
+        "reason": "",
+        "read_latency_ms": 12.5,
+        "read_rate_bytes_per_second": 3 * 1024.0,
+        "asked_first": True,
+    }
+    rows = dict(text.status_rows(volume(snapshot=snapshot)))
+    assert rows["snapshot"] == "/s (reachable, 12.5 ms, 3 KiB/s, asked first)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tcmu_restore.errors import StateCorruptError, VolumeInUseError
+from tcmu_restore.errors import LinkCommandError, StateCorruptError, VolumeInUseError
 from tests.cli.command_line import CommandLine
 from tests.cli.fake_lio import FakeLio
 from tests.service.fake_registry import SIZE, FakeRegistry, conditions, make_status
@@ -126,6 +126,47 @@ def test_create_mirrors_in_step_unless_told_otherwise(
 
 def test_create_without_a_backup_is_a_usage_error(command_line: CommandLine) -> None:
     assert command_line("create", "vol0", "--primary", "/dev/p").status == 2
+
+
+def test_attach_takes_the_settings_of_the_bulk_link(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = make_status("a")
+    outcome = command_line(
+        *("attach-snapshot", "a", "iscsi://s/iqn.a/0", "--portal", "h1", "--portal", "h2:3261"),
+        *("--interface", "eth1", "--source-address", "192.0.2.1", "--sessions", "4"),
+        *("--header-digest", "--rate-max", "5000", "--link-timeout", "90"),
+        *("--link-up", "/sbin/ip link set 'odd name' up", "--link-down", "/bin/true"),
+    )
+    assert outcome.status == 0, outcome
+    assert registry.calls[0] == (
+        *("attach", "a", "iscsi://s/iqn.a/0", "", "portals=['h1', 'h2:3261']", "interface=eth1"),
+        *("source_address=192.0.2.1", "sessions=4", "header_digest=True", "rate_max=5000"),
+        "link_up=['/sbin/ip', 'link', 'set', 'odd name', 'up']",
+        *("link_down=['/bin/true']", "link_timeout_seconds=90"),
+    )
+
+
+def test_link_command_with_an_open_quote_is_refused(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    outcome = command_line("attach-snapshot", "a", "/dev/s", "--link-up", "/bin/a 'b")
+    assert outcome.status == 2
+    assert "No closing quotation" in outcome.out + outcome.err
+    assert registry.calls == []
+
+
+def test_link_down_takes_the_bulk_link_down(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    registry.volumes["a"] = make_status("a")
+    outcome = command_line("link", "down", "a")
+    assert outcome.status == 0
+    assert outcome.out == "The bulk link is down.\n"
+    registry.failures["link_down"] = LinkCommandError("/bin/x", "failed with status 1")
+    outcome = command_line("link", "down", "a")
+    assert outcome.status == 4
+    assert "The link command /bin/x failed with status 1. " in outcome.out + outcome.err
 
 
 def test_delete_list_attach_and_detach(command_line: CommandLine, registry: FakeRegistry) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcmu_restore.core.pacing import Pacer, StepSizer
+from tcmu_restore.core.pacing import CeilingPacer, Pacer, StepSizer
 
 MB = 1e6
 
@@ -76,3 +76,33 @@ def test_short_steps_do_not_make_the_size_grow() -> None:
     for _ in range(10):
         sizer.step_ended(4096, 0.001)
     assert sizer.length == before
+
+
+def test_ceiling_of_a_link_is_kept_below_the_pacers_floor() -> None:
+    pacer = CeilingPacer(Pacer(floor=4 << 20, ceiling=1 << 40), lambda: 5000)
+    now, sent = 0.0, 0
+    while now < 60:
+        delay = pacer.delay(4096, now)
+        if delay <= 0:
+            sent += 4096
+        now += max(delay, 0.001)
+    assert 0.9 * 5000 < sent / now < 1.02 * 5000
+
+
+def test_link_without_a_ceiling_goes_by_the_pacer_alone() -> None:
+    ceiling: list[int | None] = [None]
+    pacer = CeilingPacer(Pacer(floor=1 << 20, ceiling=1 << 20), lambda: ceiling[0])
+    assert pacer.delay(1 << 20, 0.0) == 0
+    assert pacer.delay(1 << 20, 0.5) == 0.5
+    ceiling[0] = 1 << 18
+    assert pacer.delay(1 << 20, 1.0) == 0
+    assert pacer.delay(1 << 20, 2.0) == 3.0
+
+
+def test_step_sizer_knows_a_line_on_which_a_step_is_felt() -> None:
+    sizer = StepSizer(length_min=4096, length_max=1 << 20, depth_max=8)
+    assert not sizer.is_slow
+    sizer.step_ended(16384, 2.9)
+    assert sizer.is_slow
+    sizer.step_ended(8192, 0.01)
+    assert not sizer.is_slow

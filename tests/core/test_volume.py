@@ -12,6 +12,7 @@ from pyroaring import BitMap64
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.effects import CommitIntent, CommitMap, Flush, Leg, Read, Write, Zero
 from tcmu_restore.core.extent import Extent
+from tcmu_restore.core.gate import Gate
 from tcmu_restore.core.geometry import Geometry
 from tcmu_restore.core.merge import count_left, plan_merge_step
 from tcmu_restore.core.resync import plan_resync_step
@@ -20,6 +21,7 @@ from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import (
     LostRegionError,
     MiscompareError,
+    SourceBusyError,
     SourceReadError,
     SourceUnreachableError,
     SourceWriteError,
@@ -353,3 +355,64 @@ def test_selection_is_the_whole_regions_of_all_extents_together(
     assert found.count == found.outside() == len(expected)
     for region in range(65):
         assert found.next_from(region) == min((r for r in expected if r >= region), default=64)
+
+
+def from_snapshot(volume: Volume) -> None:
+    volume.state.first_source = lambda _: Leg.SNAPSHOT
+
+
+def legs_read(driver: InlineDriver) -> set[Leg]:
+    return {effect.leg for effect in driver.log if isinstance(effect, Read)}
+
+
+def test_lost_region_is_asked_of_the_faster_source() -> None:
+    volume, driver = rig()
+    from_snapshot(volume)
+    expected = bytes(driver.legs[Leg.BACKUP][:REGION])
+    assert read(volume, driver, 0, REGION) == expected
+    assert legs_read(driver) == {Leg.SNAPSHOT}
+    assert volume.state.counters.reads_from_snapshot == 1
+    driver.log.clear()
+    assert read(volume, driver, 0, REGION) == expected
+    assert legs_read(driver) == {Leg.PRIMARY}
+
+
+@pytest.mark.parametrize("kind", ["in_doubt", "host_written"])
+def test_faster_snapshot_is_not_asked_for_what_may_be_newer(kind: str) -> None:
+    volume, driver = rig()
+    from_snapshot(volume)
+    driver.legs[Leg.SNAPSHOT][:] = bytes(len(driver.legs[Leg.SNAPSHOT]))
+    if kind == "in_doubt":
+        volume.state.overwrite_map.mark_in_doubt(BitMap64([1]))
+    else:
+        data = b"n" * REGION
+        driver.run(volume.write(Extent(REGION, REGION), buffers_of(bytearray(data))))
+        driver.run(volume.declare_lost(Extent(REGION, REGION)))
+    driver.log.clear()
+    expected = bytes(driver.legs[Leg.BACKUP][: 2 * REGION])
+    assert read(volume, driver, 0, 2 * REGION) == expected
+    assert Leg.SNAPSHOT not in legs_read(driver)
+
+
+def test_faster_source_that_fails_is_replaced_by_the_other_one() -> None:
+    volume, driver = rig()
+    from_snapshot(volume)
+    driver.failures[Read, Leg.SNAPSHOT] = AWAY
+    expected = bytes(driver.legs[Leg.BACKUP][:REGION])
+    assert read(volume, driver, 0, REGION) == expected
+    assert legs_read(driver) >= {Leg.SNAPSHOT, Leg.BACKUP}
+    assert volume.state.counters.reads_from_snapshot == 0
+
+
+def test_read_that_has_waited_long_enough_is_busy_and_its_fetch_goes_on() -> None:
+    volume, driver = rig()
+    patience = Gate()
+    patience.open()
+    memory = bytearray(REGION)
+    with pytest.raises(SourceBusyError, match="on its way"):
+        driver.run(volume.read(Extent(0, REGION), buffers_of(memory), patience=patience))
+    assert memory == bytes(REGION)  # nothing is written to it any more
+    driver.log.clear()
+    expected = bytes(driver.legs[Leg.BACKUP][:REGION])
+    assert read(volume, driver, 0, REGION) == expected
+    assert legs_read(driver) == {Leg.PRIMARY}

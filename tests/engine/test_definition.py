@@ -15,6 +15,7 @@ from tcmu_restore.engine.definition import (
     load_definition,
     save_definition,
 )
+from tcmu_restore.engine.link_settings import LinkSettings
 from tcmu_restore.errors import (
     BadDefinitionError,
     BadNameError,
@@ -34,7 +35,10 @@ def load(folder: Path, text: str) -> Definition:
 
 
 def test_saved_definition_is_loaded_as_it_was(tmp_path: Path) -> None:
-    definition = Definition('/dev/"odd', PeerDefinition("iscsi://h/iqn.a.b:c/0", "/root/c", True))
+    definition = Definition(
+        '/dev/"odd',
+        PeerDefinition("iscsi://h/iqn.a.b:c/0", "/root/c", LinkSettings(header_digest=True)),
+    )
     save_definition(tmp_path, "v", definition)
     assert (tmp_path / "v.toml").stat().st_mode & 0o777 == 0o600
     assert load_definition(tmp_path, "v") == definition

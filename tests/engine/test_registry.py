@@ -143,7 +143,7 @@ def test_a_mistake_of_ours_fences_the_volume(rig: Rig) -> None:
         await rig.create()
         async with rig.opened() as engine:
             assert await read(engine, 0, 4096) == rig.content[:4096]
-            engine.volume.read = lambda extent, buffers: broken(0, extent, buffers)  # type: ignore[method-assign, assignment]
+            engine.volume.read = lambda extent, buffers, **_: broken(0, extent, buffers)  # type: ignore[method-assign, assignment]
             with pytest.raises(FencedError, match="planted"):
                 await read(engine, 8192, 4096)
             del engine.volume.read

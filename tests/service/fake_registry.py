@@ -97,6 +97,10 @@ def conditions(*names: str) -> list[dict[str, str]]:
     return [{"name": name, "advice": f"What to do when {name}."} for name in names]
 
 
+def _words(link: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in link.items()]
+
+
 class FakeRegistry:
     """Volumes are their statuses. ``failures`` raises for a verb, ``merge_steps`` moves a merge.
 
@@ -179,9 +183,10 @@ class FakeRegistry:
         *,
         credentials: str | None,
         extents: Sequence[tuple[int, int]] | None = None,
+        link: dict[str, Any] | None = None,
     ) -> None:
         selected = [str(extents)] if extents is not None else []
-        self._enter("attach", name, snapshot, credentials or "", *selected)
+        self._enter("attach", name, snapshot, credentials or "", *selected, *_words(link or {}))
         self._find(name)["snapshot"] = {"source": snapshot, "reachable": True, "reason": ""}
 
     async def detach_snapshot(self, name: str) -> None:
@@ -254,6 +259,10 @@ class FakeRegistry:
         self._enter("rebuild_state", name)
         self._find(name)
         return "The counters were salvaged. All regions are fetched from the backup again."
+
+    async def link_down(self, name: str) -> None:
+        self._enter("link_down", name)
+        self._find(name)["bulk_link"] = None
 
     async def verify(self, name: str, verb: str, *, repair: str) -> None:
         self._enter("verify", name, verb, repair)

@@ -141,7 +141,7 @@ def test_every_verb_reaches_the_registry(bus_address: str) -> None:
         replies = [await call(bus, "AttachSnapshot", "a", "/dev/s", settings)]
         replies.append(await call(bus, "ReplacePrimary", "a", "/dev/q"))
         verbs = ("MergeStart", "MergePause", "MergeResume", "MergeCancel", "PrepareSnapshot")
-        more = ("ResyncPause", "ResyncResume", "DetachSnapshot", "DeleteVolume")
+        more = ("ResyncPause", "ResyncResume", "LinkDown", "DetachSnapshot", "DeleteVolume")
         replies += [await call(bus, member, "a") for member in (*verbs, *more)]
         assert {reply.message_type for reply in replies} == {MessageType.METHOD_RETURN}
 
@@ -156,9 +156,32 @@ def test_every_verb_reaches_the_registry(bus_address: str) -> None:
         ("prepare_snapshot", "a"),
         ("resync_pause", "a"),
         ("resync_resume", "a"),
+        ("link_down", "a"),
         ("detach", "a"),
         ("delete", "a"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"link_up": Variant("s", "/bin/a b")}, "it must be a list of texts"),
+        ({"sessions": Variant("t", 1)}, "it must be a number (D-Bus type u)"),
+        ({"password": Variant("s", "x")}, "there is no such setting"),
+    ],
+)
+def test_setting_of_the_link_that_is_none_is_refused(
+    bus_address: str, settings: dict[str, Variant], sentence: str
+) -> None:
+    registry = FakeRegistry()
+
+    async def session(bus: MessageBus) -> None:
+        reply = await call(bus, "AttachSnapshot", "a", "iscsi://s/iqn.a/0", settings)
+        assert reply.message_type is MessageType.ERROR
+        assert sentence in reply.body[0]
+
+    run(registry, bus_address, session)
+    assert registry.calls == []
 
 
 @pytest.mark.parametrize(

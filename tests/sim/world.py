@@ -96,6 +96,8 @@ class World:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         content = rng.randbytes(SIZE)
+        self.speeds = Random(content[:8])
+        """Which source is the faster one; apart from *rng*, or each old seed were another one."""
         self.slot = SimStore("disk", bytes([0xEE]) * SIZE)
         """The disk in the host's slot."""
         self.recorded = self.slot
@@ -144,6 +146,7 @@ class World:
             mirror_backlog_max=self.backlog_max,
         )
         state.selection = select(geometry, self.selected)
+        state.first_source = lambda _: self.speeds.choice([Leg.BACKUP, Leg.SNAPSHOT])
         overwrite_map.on_lost = lambda regions: self.check_lost(state, regions)
         state.heat = Heat(geometry, chunk_size=2 * REGION)
         state.heat.restore(self.heat_fact)
