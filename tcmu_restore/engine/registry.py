@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
-    BadSettingError,
-    BlockSizeMismatchError,
-    IdentityMismatchError,
     RestoreError,
-    SizeMismatchError,
-    SnapshotIsBackupError,
     StateCorruptError,
     StateNewerError,
     StateWriteError,
@@ -28,18 +23,12 @@ from ..errors import (
 from ..log_line import log_line
 from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
 from ..remote.record import describe_record, record_path
-from ..snapshots.identity import is_snapshot_of, origin_of_serial
-from ..sources.absent_source import AbsentSource
-from ..sources.base import BlockSource, SourceGeometry
-from ..sources.file import FileStore, check_unused
-from ..sources.image_directory import is_image
-from ..sources.iscsi import IscsiStore
+from ..sources.file import check_unused
 from ..sources.iscsi_url import parse_iscsi_url
-from ..sources.snapshot_image import SnapshotImage
-from . import job_verbs, loss_verbs, retirement
+from . import job_verbs, loss_verbs, retirement, snapshot_verbs
 from .bulk_link import FACT as BULK_LINK
 from .bulk_link import take_down_recorded
-from .creation import CONNECT_SECONDS, first_facts, probe_backup, probe_primary
+from .creation import first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
     PeerDefinition,
@@ -53,8 +42,7 @@ from .definition import (
 from .device_watch import DeviceWatch
 from .link_settings import LinkSettings, parse_link
 from .map_summary import summarize
-from .merge_job import MergeState
-from .opening import connect_peer, open_engine
+from .opening import open_engine
 from .resize import resize
 from .shipped_disks import ShippedDisks
 from .shipped_survey import Places
@@ -66,9 +54,6 @@ from .status import describe
 from .volume_engine import VolumeEngine
 
 log = logging.getLogger(__name__)
-
-SNAPSHOT_SESSIONS = 2
-"""Bulk transfer over two TCP connections."""
 
 
 class VolumeRegistry:
@@ -194,7 +179,7 @@ class VolumeRegistry:
             watch=self._watching(),
         )
         self._open[name] = engine
-        await self._take_up(engine)
+        await snapshot_verbs.take_up(engine)
         self._look_for_disks()
         record = engine.facts.get("snapshot") or {}
         engine.link.take_up(parse_link(record.get("link", {}), bulk=True))
@@ -357,30 +342,16 @@ class VolumeRegistry:
         if engine.snapshot is not None:
             raise WrongStateError(name, "attach a snapshot", "one is attached already")
         selected = check_extents(engine.volume.state.geometry, extents)
-        settings = _link_of(engine, snapshot, link or {})
+        settings = snapshot_verbs.link_of(engine, snapshot, link or {})
         parsed = parse_link(settings, bulk=True)
         record = {"source": snapshot, "credentials": credentials, "extents": selected}
         with engine.alone("attach a snapshot"):
             await engine.link.use(parsed)
             try:
-                await self._attach(engine, record | {"link": settings})
+                await snapshot_verbs.attach(engine, record | {"link": settings})
             except BaseException:
                 await engine.link.give_up()
                 raise
-
-    async def _attach(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
-        source = await self._connect_snapshot(engine, record, None)
-        try:
-            if isinstance(source, IscsiStore):
-                await source.wait_ready(CONNECT_SECONDS)
-            _check_snapshot(engine, source)
-            found = source.geometry
-            record |= {"size": found.size, "identity": found.identity}
-            record["block_size"] = found.block_size
-            await engine.set_snapshot(source, record)
-        except BaseException:
-            await source.close()
-            raise
         self._look_for_disks()
 
     async def detach_snapshot(self, name: str) -> None:
@@ -407,7 +378,7 @@ class VolumeRegistry:
         engine = self.engine(name)
         with engine.alone("use the snapshot again"):
             record = engine.facts["snapshot"] | {"source": path}
-            await self._take_up_snapshot(engine, record)
+            await snapshot_verbs.use_recorded(engine, record)
             await engine.db.commit_facts({"snapshot": record})
             engine.facts["snapshot"] = record
         engine.events.add("snapshot", f"The snapshot is there again: {path}.")
@@ -433,58 +404,6 @@ class VolumeRegistry:
         """Stop the merge; what is merged stays merged."""
         await job_verbs.merge(self.engine(name), "cancel")
 
-    async def _connect_snapshot(
-        self, engine: VolumeEngine, record: dict[str, Any], expected: SourceGeometry | None
-    ) -> BlockSource:
-        if "://" not in record["source"] and is_image(record["source"]):
-            loop = get_running_loop()  # its index may be large
-            return await loop.run_in_executor(None, SnapshotImage.open, record["source"])
-        if "://" not in record["source"]:
-            return FileStore.open(record["source"], read_only=True)
-        link = parse_link(record.get("link", {}), bulk=True)
-        peer = PeerDefinition(record["source"], record["credentials"], link)
-        return connect_peer(
-            peer,
-            expected,
-            engine.snapshot_changed,
-            instance=f"{engine.name}/snapshot",
-            sessions=SNAPSHOT_SESSIONS,
-            read_only=True,
-            start=expected is None or not link.link_up,  # else when the link is up
-        )
-
-    async def _take_up_snapshot(self, engine: VolumeEngine, record: dict[str, Any]) -> None:
-        expected = _recorded(record)
-        source = await self._connect_snapshot(engine, record, expected)
-        try:
-            if not isinstance(source, IscsiStore):
-                _check_snapshot(engine, source, expected)
-        except BaseException:
-            await source.close()
-            raise
-        before = engine.snapshot
-        engine.use_snapshot(source, record)
-        if before is not None:
-            await before.close()
-
-    async def _take_up(self, engine: VolumeEngine) -> None:
-        """After a restart: the snapshot that was attached, and the merge where it was (MRG-2)."""
-        record = engine.facts.get("snapshot")
-        if record is not None:
-            try:
-                await self._take_up_snapshot(engine, record)
-            except RestoreError as error:
-                sentence = f"the snapshot is not used: {error}"
-                log.warning(log_line(sentence, volume=engine.name, operation="open"))
-                absent = AbsentSource(record["source"], _recorded(record), _reason(error))
-                engine.use_snapshot(absent, record)
-        engine.merge.bad_extents = engine.facts.get("merge_bad_extents", 0)
-        was = engine.facts.get("merge")
-        if was == MergeState.RUNNING.value:
-            engine.merge.resume()
-        elif was == MergeState.PAUSED.value:
-            engine.merge.pause()
-
     async def link_down(self, name: str) -> None:
         """Take the bulk link of *name* down, also of a volume that is not open.
 
@@ -507,49 +426,7 @@ class VolumeRegistry:
         await db.close()
 
 
-def _link_of(engine: VolumeEngine, snapshot: str, link: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the link to *snapshot*. Raises BadSettingError."""
-    if "://" in snapshot:
-        return engine.definition.snapshot_link | link
-    for name in link:
-        raise BadSettingError(name, "…", "a snapshot that is no iscsi:// URL has no link")
-    return {}
-
-
 def _closed_link(name: str, record: dict[str, Any] | None) -> dict[str, Any] | None:
     if record is None:
         return None
     return {"state": "unknown", "reason": "", "take_down": f"tcmu-restore link down {name}"}
-
-
-def _recorded(record: dict[str, Any]) -> SourceGeometry:
-    return SourceGeometry(record["size"], record["block_size"], record["identity"])
-
-
-def _reason(error: RestoreError) -> str:
-    """Return why a recorded snapshot is not used, to stand behind its name."""
-    return str(getattr(error, "reason", "") or error)
-
-
-def _check_snapshot(
-    engine: VolumeEngine,
-    source: BlockSource,
-    expected: SourceGeometry | None = None,
-) -> None:
-    """Raise unless *source* can be a snapshot of the volume's backup (MRG-2)."""
-    geometry, found, name = engine.volume.state.geometry, source.geometry, source.name
-    backup = engine.facts["backup"]["identity"]
-    if found.identity == backup:
-        raise SnapshotIsBackupError(name)
-    if isinstance(source, SnapshotImage) and source.backup_identity != backup:
-        what = f"The backup that {name} was exported from"
-        raise IdentityMismatchError(what, source.backup_identity, backup)
-    if is_snapshot_of(found.identity, backup) is False:  # the backup host has marked it
-        what = f"The LUN of which {name} is a snapshot"
-        raise IdentityMismatchError(what, f"serial.{origin_of_serial(found.identity)}", backup)
-    if found.size != geometry.size:
-        raise SizeMismatchError(f"The snapshot {name}", found.size, geometry.size)
-    if found.block_size > geometry.block_size:
-        raise BlockSizeMismatchError(f"The snapshot {name}", found.block_size, geometry.block_size)
-    if expected is not None and found != expected:
-        raise IdentityMismatchError(f"The snapshot {name}", found.identity, expected.identity)
