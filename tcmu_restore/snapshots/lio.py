@@ -7,7 +7,7 @@ an open shell of it holds a lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -101,15 +101,7 @@ class Lio:
         with _refusals("Making the LUN of the snapshot"):
             self._make_storage_object(record, plugin)
             target = self._rtslib.Target(self._rtslib.FabricModule("iscsi"), record.target)
-            existing = {
-                Portal(portal.ip_address, int(portal.port))
-                for each in self._targets()
-                for group in each.tpgs
-                for portal in group.network_portals
-            }
-            portals = dict.fromkeys(
-                listening_portal(parse_portal(text), existing) for text in record.portals
-            )
+            portals = self._listening_portals(record)
             path = _path(record, plugin)
             planned = plan_group(origin.group, origin.lun, path, portals)
             complaints: list[str] = []
@@ -168,6 +160,16 @@ class Lio:
         made = self._rtslib.FileIOStorageObject(name, record.device, size=record.size, wwn=wwn)
         if int(made.get_attribute("block_size")) != record.block_size:
             made.set_attribute("block_size", record.block_size)
+
+    def _listening_portals(self, record: Record) -> Iterable[Portal]:
+        existing = {
+            Portal(portal.ip_address, int(portal.port))
+            for each in self._targets()
+            for group in each.tpgs
+            for portal in group.network_portals
+        }
+        wanted = (listening_portal(parse_portal(text), existing) for text in record.portals)
+        return dict.fromkeys(wanted)
 
     def _find(self, name: str) -> Any | None:
         for each in self._rtslib.RTSRoot().storage_objects:
