@@ -33,6 +33,21 @@ _TICK_SECONDS_MIN: Final = 0.05
 _LOGOUT_SECONDS: Final = 1.0
 
 
+_UNREADABLE: Final = "NUL not found"
+"""libiscsi 1.20 and earlier take the padding of a login response for text, and Linux targets leave
+old bytes in it. Only the last answer of mutual CHAP is long enough for that, 50 bytes and the name:
+nothing is padded when its length is 2, 6, 10 or 14."""
+
+
+def _explained(reason: str) -> str:
+    if not reason.startswith(_UNREADABLE):
+        return reason
+    return (
+        f"libiscsi cannot read its answer ({reason}); with mutual CHAP and a Linux target choose a "
+        "target_user of 6, 10 or 14 characters on both sides, so that the answer has no padding"
+    )
+
+
 class Command:
     """One SCSI command. ``on_end(command, outcome)`` is called exactly once per submission."""
 
@@ -189,7 +204,7 @@ class IscsiSession:
         if self._context.is_redirected:
             raise SourceLoginError(self._name, "the target moved to another address; name that one")
         if not self._context.is_logged_in:
-            reason = self._context.error.rstrip(".")
+            reason = _explained(self._context.error.rstrip("."))
             is_refusal = not any(f"({status})" in reason for status in (0x300, 0x301, 0x302))
             kind = SourceLoginError if is_refusal else SourceUnreachableError
             raise kind(self._name, reason)

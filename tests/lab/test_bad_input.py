@@ -58,7 +58,7 @@ def scene(lab: Lab) -> Iterator[Scene]:
     scene.create_volume()
     lab.backup.run(
         f"lab-thin create chap {SIZE}b; lab-export chap /dev/backup/chap --portal {THIN_BACKUP} "
-        "--chap admin:right-secret-1 --mutual them:their-secret-1; "
+        "--chap admin:right-secret-1 --mutual target:their-secret-1; "
         "lab-thin create short 8M; lab-export short /dev/backup/short --portal 10.77.2.1"
     )
     lab.primary.add_disk("small", SIZE - MIB)
@@ -72,7 +72,7 @@ def scene(lab: Lab) -> Iterator[Scene]:
         'user = "admin"\npassword = "wrong-secret-1"\nEND\n'
         "install -m600 /dev/stdin /root/unproven.toml <<'END'\n"
         'user = "admin"\npassword = "right-secret-1"\n'
-        'target_user = "them"\ntarget_password = "wrong-secret-1"\nEND'
+        'target_user = "target"\ntarget_password = "wrong-secret-1"\nEND'
     )
     identity = scene.status()["backup"]["identity"]
     lab.primary.run(f"python3 - <<'END'\n{EXPORT_IMAGES.format(identity=identity)}\nEND")

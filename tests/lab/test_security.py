@@ -44,7 +44,7 @@ grep -rlaF -D skip -f /root/secrets /run /etc /var/lib /var/log /tmp 2>/dev/null
 def guarded(lab: Lab) -> Iterator[ServedScene]:
     """A backup and a snapshot behind CHAP, credentials files, and a blank disk."""
     scene = ServedScene(lab, "guarded", SIZE)
-    chap = f"--chap us:{OURS} --mutual them:{THEIRS}"
+    chap = f"--chap us:{OURS} --mutual target:{THEIRS}"
     lab.backup.run(
         f"lab-thin create guarded {SIZE}b >/dev/null; head -c {SIZE} /dev/urandom "
         f">/dev/backup/guarded; lab-thin snapshot guarded guarded-snap >/dev/null\n"
@@ -53,7 +53,7 @@ def guarded(lab: Lab) -> Iterator[ServedScene]:
     )
     for name, (password, proof) in FILES.items():
         text = f'user = "us"\npassword = "{password}"\n'
-        text += f'target_user = "them"\ntarget_password = "{proof}"\n' if proof else ""
+        text += f'target_user = "target"\ntarget_password = "{proof}"\n' if proof else ""
         lab.primary.put(f"/root/{name}.toml", text.encode(), mode=0o600)
     lab.primary.put("/root/secrets", f"{OURS}\n{THEIRS}\n{WRONG}\n".encode())
     scene.add_blank_disk()
@@ -77,8 +77,9 @@ def _log_in_and_search(scene: ServedScene) -> None:
     primary = scene.lab.primary
     watching = primary.start_script(WATCH)
     for name in ("wrong", "unproven"):
-        with pytest.raises(GuestScriptError, match="refused the login"):
+        with pytest.raises(GuestScriptError, match="refused the login") as caught:
             primary.run(_create(scene, name))
+        assert "padding" not in str(caught.value)
     primary.run(
         f"{_create(scene, 'mutual')}\n"
         f"lab-export guarded restore/guarded --plugin user --size {SIZE}\nsync"

@@ -56,6 +56,9 @@ class ScriptedTarget:
         self.pages: dict[int, bytes] = {}
         self.provisioning = 0
         self.login_status = 0
+        self.login_text = b""
+        self.login_padding = b"\0"
+        """Fills a login response to a multiple of four bytes; LIO leaves old bytes in it."""
         self.accepts_logins = True
         self.isids: list[bytes] = []
         self.commands: list[bytes] = []
@@ -132,7 +135,7 @@ class ScriptedTarget:
         self.isids.append(header[8:14])
         status = self.login_status
         flags = 0 if status else header[1]
-        text = b"TargetAddress=127.0.0.1:9,1\0" if status == 0x0101 else b""
+        text = b"TargetAddress=127.0.0.1:9,1\0" if status == 0x0101 else self.login_text
         pdu = bytearray(48)
         pdu[0], pdu[1] = 0x23, flags
         pdu[5:8] = len(text).to_bytes(3, "big")
@@ -140,7 +143,7 @@ class ScriptedTarget:
         pdu[16:20] = header[16:20]
         self._numbers(pdu, header)
         pdu[36:38] = status.to_bytes(2, "big")
-        writer.write(bytes(pdu) + text.ljust(-(-len(text) // 4) * 4, b"\0"))
+        writer.write(bytes(pdu) + text.ljust(-(-len(text) // 4) * 4, self.login_padding))
         return True
 
     def _command(self, writer: StreamWriter, header: bytes, data: bytes) -> None:

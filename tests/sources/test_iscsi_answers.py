@@ -494,3 +494,21 @@ def test_bad_initiator_name_is_refused() -> None:
                 IscsiStore(parse_iscsi_url("iscsi://127.0.0.1/iqn.2024-01.x:y/0"), initiator=name)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("alias", "is_padded"), [(b"abcd", True), (b"abc", False)])
+def test_login_answer_with_dirty_padding_is_explained(alias: bytes, is_padded: bool) -> None:
+    """As LIO's last one of mutual CHAP: libiscsi reads the padding, too."""
+
+    def prepare(target: ScriptedTarget) -> None:
+        target.login_text = b"TargetAlias=" + alias + b"\0"
+        target.login_padding = b"f"
+
+    async def check(store: IscsiStore, target: ScriptedTarget) -> None:
+        if is_padded:
+            with pytest.raises(SourceLoginError, match="6, 10 or 14 characters"):
+                await store.wait_ready(5)
+        else:
+            await store.wait_ready(5)
+
+    run(check, prepare=prepare, is_ready=False)
