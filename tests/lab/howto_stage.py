@@ -21,17 +21,25 @@ iscsiadm -m node -T {_IQN}server --logout >/dev/null 2>&1 || true
 iscsiadm -m node -T {_IQN}server -o delete >/dev/null 2>&1 || true
 modprobe -a iscsi_tcp sd_mod"""
 
+_REMOVE_EXPORTS = f"""cd /sys/kernel/config/target
+for name in server vm01; do
+  if [ -n "$(ls -d iscsi/{_IQN}$name core/*/$name 2>/dev/null)" ]; then
+    lab-export $name - --remove
+  fi
+done
+cd /"""
+
 _CLEAN_PRIMARY = f"""umount /mnt/travel /mnt 2>/dev/null || true
 echo 1 >/sys/bus/pci/rescan; udevadm settle
-lab-export server - --remove; lab-export vm01 - --remove
+{_REMOVE_EXPORTS}
 {_SYS_CALL} {_MANAGER} DeleteVolume s vm01 >/dev/null 2>&1 || true
 for disk in disk1 disk2; do blkdiscard -z -l {SIZE + (1 << 20)} {_BY_ID}$disk; done"""
 
 _CLEAN_BACKUP = f"""umount /mnt 2>/dev/null || true
 echo InitiatorName={_IQN}backup >/etc/iscsi/initiatorname.iscsi
-tcmu-restore snapshot-delete vm01-1 >/dev/null
+if [ -e /dev/backup/restore-vm01-1 ]; then tcmu-restore snapshot-delete vm01-1; fi
+{_REMOVE_EXPORTS}
 for name in vm01-snap vm01; do
-  lab-export $name - --remove
   if [ -e /dev/backup/$name ]; then lab-thin remove $name; fi
 done"""
 
