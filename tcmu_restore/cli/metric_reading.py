@@ -68,10 +68,9 @@ def traffic(key: str, *, factor: float = 1) -> Reader:
 
 
 def bulk_link(status: VolumeStatus) -> Iterator[Sample]:
-    """Yield whether the bulk link may be up, where commands bring it up."""
+    """Yield whether a command has brought the bulk link up, and none has surely taken it down."""
     link = status.get("bulk_link")
-    if link is not None:
-        yield (), float(link["state"] != "down")
+    yield (), float(link is not None and link["state"] != "down")
 
 
 def counters(keys: dict[str, str]) -> Reader:

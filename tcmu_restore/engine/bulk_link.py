@@ -118,11 +118,13 @@ class BulkLink:
             await self._run(settings.link_up, settings.link_timeout_seconds)
         except LinkCommandError as error:
             self.state = LinkState.UNKNOWN  # it may have done half of its work
-            outcome = "The link was taken down again, and no merge was started."
+            waits = self._around.merge_state() is MergeState.RUNNING
+            merge = "the merge waits, and it is tried again" if waits else "no merge was started"
+            outcome = f"The link was taken down again, and {merge}."
             try:
                 await self._run_down()
             except RestoreError as second:
-                outcome = f"No merge was started, and the link may still be up: {second}"
+                outcome = f"The link may still be up, and {merge}. {second}"
             self.problem = replace(error, outcome=outcome)
             raise self.problem from error
         self.state, self.problem = LinkState.UP, None

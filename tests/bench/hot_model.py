@@ -168,7 +168,12 @@ class Restore:
             length_min=4 * KiB, length_max=options.merge_step, depth_max=options.merge_depth
         )
         merge = MergeJob(
-            "bench", self._volume, driver, pacer=self._pacer, sizer=sizer, on_change=_nothing
+            "bench",
+            self._volume,
+            driver,
+            paces=dict.fromkeys((Leg.BACKUP, Leg.SNAPSHOT), self._pacer),
+            sizer=sizer,
+            on_change=_nothing,
         )
         current: list[float] = []
         popularity = Popularity(self._load, seed=2)

@@ -315,6 +315,29 @@ def test_dead_bulk_link_pauses_the_merge_and_the_live_link_serves(
     run(test)
 
 
+def test_link_that_does_not_come_up_again_is_said_and_tried_on(
+    rig: Rig, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_link, "REDIAL_SECONDS", 0.1)
+
+    async def test() -> None:
+        await rig.create()
+        async with rig.opened() as engine:
+            await attach(rig, commands)
+            rig.snapshot.kill()
+            commands.make("up", "exit 1")
+            await rig.registry.merge_start("v")
+            await until(lambda: commands.done.count("up") >= 3)
+            link = link_of(engine)
+            assert link["reason"].endswith("and the merge waits, and it is tried again.")
+            assert describe(engine)["merge"]["state"] == "running"
+            commands.make("up", "")
+            rig.snapshot.start()
+            await merged(engine)
+
+    run(test)
+
+
 def test_pauses_between_tries_grow(
     rig: Rig, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

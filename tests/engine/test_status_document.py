@@ -67,7 +67,8 @@ def test_status_of_a_served_volume_has_exactly_the_documented_keys(rig: Rig) -> 
     async def go() -> None:
         await rig.create()
         async with rig.opened() as engine:
-            await rig.registry.attach_snapshot("v", rig.snapshot.url)
+            link = {"link_up": ["/bin/true"], "link_down": ["/bin/true"]}
+            await rig.registry.attach_snapshot("v", rig.snapshot.url, link=link)
             assert engine.snapshot is not None
             await read(engine, 0, 4096)
             status = json.loads(json.dumps(rig.registry.status("v")))
