@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
@@ -10,6 +11,9 @@ import pytest
 
 hypothesis.settings.register_profile("project", deadline=None)  # a busy machine is no mistake
 hypothesis.settings.load_profile("project")
+
+# a run in the background ignores it, and so would what tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
