@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 STAMP := $(VENV)/installed
 
-.PHONY: help setup test lint format unit sim mutants lab lab-soak demo bench vagrant-test vagrant-box image clean
+.PHONY: help setup test lint format unit sim mutants lab lab-long lab-soak demo bench vagrant-test vagrant-box image clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,8 +49,13 @@ mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each 
 	$(BIN)/python -m tests.sim.mutants --enough $(ENOUGH)
 
 LABS ?= 2
+LAB_TEST = $(SUDO) $(BIN)/python -m pytest -v --durations=0 tests/lab -n $(LABS) --dist loadgroup
+
 lab: image  ## the scenarios on real kernels, in virtual machines; LABS (2) labs side by side
-	$(SUDO) $(BIN)/python -m pytest -v -m lab tests/lab -n $(LABS) --dist loadgroup
+	$(LAB_TEST) -m 'lab and not long'
+
+lab-long: image  ## those of the admin's side, and the how-tos as they are typed; not in `make test`
+	$(LAB_TEST) -m 'lab and long'
 
 TIMES ?= 10
 lab-soak: $(STAMP)  ## every failure scenario, TIMES times, with a report in build/lab/soak.json

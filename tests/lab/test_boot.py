@@ -16,7 +16,7 @@ from vagrant.scene import IQN
 from .failures.served import ServedScene
 from .pattern import MIB, RANDOM_FILL
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SIZE = 64 * MIB
 GROWN = 80 * MIB

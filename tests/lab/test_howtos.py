@@ -14,7 +14,7 @@ from vagrant.lab import Lab
 from .howto import HOWTOS, read_steps, run_steps
 from .howto_stage import SIZE, HowToStage
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 PAGES = sorted(path for path in HOWTOS.glob("*.md") if path.name != "README.md")
 DISK_SIZE = SIZE + (1 << 20)

@@ -18,7 +18,7 @@ from vagrant.scene import THIN_BACKUP
 from .failures.served import call_words
 from .failures.stage import MIB, Stage, staged
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 HANG = """#!/bin/sh
 grep SigBlk /proc/self/status >/run/links-signals

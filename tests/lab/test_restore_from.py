@@ -16,7 +16,7 @@ from vagrant.scene import BULK_BACKUP, THIN_BACKUP
 from .failures.load import Load
 from .failures.stage import MIB, Stage, staged
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 NAME = "oneway"
 KEY, KNOWN = "/root/restore-key", "/root/restore-known-hosts"

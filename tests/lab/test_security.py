@@ -14,7 +14,7 @@ from vagrant.scene import THIN_BACKUP
 from .failures.evidence import save_evidence
 from .failures.served import ServedScene, call_words, has
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SIZE = 16 << 20
 OURS, THEIRS, WRONG = "ours-secret-47a", "their-secret-48b", "wrong-secret-49c"

@@ -15,7 +15,7 @@ from vagrant.scene import FRONT_PRIMARY, IQN
 from .failures.evidence import save_evidence
 from .failures.served import ServedScene
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 MIB = 1 << 20
 SIZE = 32 * MIB

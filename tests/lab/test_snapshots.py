@@ -13,7 +13,7 @@ from vagrant.lab import Lab
 
 from .pattern import MIB, RANDOM_FILL, digest_at, write_pattern
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SIZE = 32 * MIB
 IQN = "iqn.2026-11.org.example:"
