@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -33,6 +34,12 @@ def test_commands_exist(path: Path) -> None:
             words = shlex.split(line)
             if words[:1] == ["tcmu-restore"]:
                 parse(cli, words[1:], f"{path.name}, line {step.line}: {line}")
+
+
+@pytest.mark.parametrize("path", RUN_PAGES, ids=lambda path: path.stem)
+def test_bash_takes_every_block(path: Path) -> None:
+    for step in read_steps(path):
+        subprocess.run(["bash", "-n"], input=step.script, text=True, check=True)
 
 
 def parse(group: click.Group, words: list[str], where: str) -> None:
