@@ -25,6 +25,7 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module on one worker."""
     for item in items:
