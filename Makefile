@@ -35,7 +35,7 @@ format: $(STAMP)  ## put the code in its form
 	$(BIN)/ruff format .
 
 unit: $(STAMP)  ## every test that needs no virtual machine
-	$(SUDO) $(BIN)/python -m pytest
+	$(SUDO) $(BIN)/python -m pytest -n auto
 
 SECONDS ?= 60
 test: SEEDS = --first 5000000

@@ -7,6 +7,7 @@ import grp
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,7 +47,9 @@ def address(tmp_path: Path) -> Iterator[str]:
         text = (HERE / name).read_text().replace(f'"{DBUS_GROUP}"', f'"{MEMBERS}"')
         (tmp_path / name).write_text(text)
     tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
+    for folder in tmp_path.parents:
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)
     includes = "".join(
         f"  <include>{tmp_path / name}</include>\n"
