@@ -49,7 +49,7 @@ mutants: $(STAMP)  ## plant mistakes in the core; the simulator must catch each 
 	$(BIN)/python -m tests.sim.mutants --enough $(ENOUGH)
 
 LABS ?= 2
-LAB_TEST = $(SUDO) $(BIN)/python -m pytest -v --durations=0 tests/lab -n $(LABS) --dist loadgroup
+LAB_TEST = $(SUDO) $(BIN)/python -m pytest -v --durations=0 tests/lab -n $(LABS) --dist loadfile
 
 lab: image  ## the scenarios on real kernels, in virtual machines; LABS (2) labs side by side
 	$(LAB_TEST) -m 'lab and not long'

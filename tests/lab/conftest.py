@@ -1,7 +1,6 @@
 """One lab for all lab tests of a process: three machines take a minute to boot.
 
-With pytest-xdist every worker has a lab of its own. The tests of a module stay together, for what
-they share; scenarios that share nothing are marked ``alone`` and go wherever a lab is free.
+With pytest-xdist every worker has a lab of its own, and a module's tests stay together.
 """
 
 from __future__ import annotations
@@ -23,14 +22,6 @@ def lab() -> Iterator[Lab]:
     with Lab(with_project=os.environ.get("TCMU_RESTORE_LAB_BARE") != "1") as lab:
         lab.boot()
         yield lab
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module on one worker."""
-    for item in items:
-        if item.get_closest_marker("alone") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

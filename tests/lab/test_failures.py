@@ -11,7 +11,7 @@ from vagrant.lab import Lab
 from .failures import SCENARIOS
 from .failures.metadata_cost import measure_metadata_cost
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]
+pytestmark = pytest.mark.lab
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
