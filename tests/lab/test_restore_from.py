@@ -50,7 +50,12 @@ def start_and_kill(stage: Stage) -> None:
     lab.backup.netem("bulk", rate_bits_per_second=SLOW_BITS_PER_SECOND)
     job = lab.primary.start_script(f"echo $$ >/run/restore.pid; exec {COMMAND}")
     merged = stage.status()["counters"]["regions_merged"]
-    stage.wait_until("merging", lambda s: s["counters"]["regions_merged"] > merged)
+
+    def is_merging(status: dict[str, Any]) -> bool:
+        assert job.is_running, f"it ended: {job.wait()}"
+        return bool(status["counters"]["regions_merged"] > merged)
+
+    stage.wait_until("merging", is_merging)
     lab.primary.run("kill -9 $(cat /run/restore.pid)")
     with pytest.raises(GuestScriptError):
         job.wait()
