@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..errors import RestoreError
 from ..options import DEFINITION_DIR, SUBTYPE
+from ..whole_file import write_whole
 from .errors import LioError, SavedConfigError
 from .saved_config import (
     Config,
@@ -191,19 +191,7 @@ def write_config(path: Path, config: Config) -> None:
     Raises:
         OSError: It could not be written; what was there is as it was.
     """
-    new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(config, file, sort_keys=True, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, json.dumps(config, sort_keys=True, indent=2) + "\n")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..errors import (
 )
 from ..options import OPTION_LIMITS, VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
 from ..sources.private_file import parse_toml, read_private
+from ..whole_file import write_whole
 from .link_settings import LIVE_KEYS, LinkSettings, parse_link
 
 FILE_LENGTH_MAX = 64 * 1024
@@ -174,7 +174,7 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
         lines.append("header_digest = true")
     try:
         make_private(directory)
-        _write_whole(path, "\n".join(lines) + "\n")
+        write_whole(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise BadDefinitionError(str(path), str(error)) from error
 
@@ -189,7 +189,7 @@ def save_primary(directory: Path, name: str, primary: str) -> None:
     line = f"primary = {_quote(primary)}"
     try:
         text = path.read_text(encoding="utf-8")
-        _write_whole(path, _PRIMARY_LINE.sub(lambda _: line, text, count=1))
+        write_whole(path, _PRIMARY_LINE.sub(lambda _: line, text, count=1))
     except (OSError, ValueError) as error:
         raise BadDefinitionError(str(path), str(error)) from error
     if load_definition(directory, name).primary != primary:
@@ -217,7 +217,7 @@ def save_protection(directory: Path, name: str, mirror: MirrorPolicy) -> None:
         top = _POLICY_LINES.sub("", text[:start])
         changed = lines + top + text[start:]
         parse_toml(changed.encode())
-        _write_whole(path, changed)
+        write_whole(path, changed)
     except (OSError, ValueError) as error:
         raise BadDefinitionError(str(path), str(error)) from error
 
@@ -231,14 +231,3 @@ def make_private(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.stat().st_mode & 0o077:
         directory.chmod(0o700)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o600)  # also one that was left behind with another mode
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

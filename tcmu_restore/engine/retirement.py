@@ -15,9 +15,10 @@ from ..core.geometry import Geometry
 from ..core.overwrite_map import OverwriteMap
 from ..errors import BadDefinitionError, UnknownVolumeError, WrongStateError
 from ..log_line import log_line
+from ..whole_file import sync_folder
 from .definition import definition_path, load_definition, parse_mirror, save_protection
 from .state_db import StateDb
-from .state_files import BESIDE, sync_folder
+from .state_files import BESIDE
 from .state_reading import load
 from .volume_engine import VolumeEngine
 

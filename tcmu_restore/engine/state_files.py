@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..whole_file import sync_folder
+
 WAL: Final = "-wal"
 MARK: Final = "-mark"
 BESIDE: Final = (WAL, "-shm", MARK)
@@ -142,15 +144,6 @@ def delete_beside(path: Path) -> None:
     for suffix in BESIDE:
         beside(path, suffix).unlink(missing_ok=True)
     sync_folder(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in the folder of *path* durable. May raise OSError."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- the mark -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ..errors import RestoreRecordError, UnfinishedRestoreError
 from ..options import VOLUME_NAME
+from ..whole_file import sync_folder, write_whole
 from .backup_host import Extents, HostSettings, SnapshotRequest
 
 VERSION: Final = 1
@@ -74,14 +75,7 @@ def save_record(folder: Path, record: RestoreRecord) -> None:
     content = asdict(record) | {"version": VERSION, "step": record.step.value}
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        _sync(folder)
+        write_whole(path, json.dumps(content))
     except OSError as error:
         raise RestoreRecordError(str(path), error.strerror or str(error)) from error
 
@@ -91,7 +85,7 @@ def remove_record(folder: Path, volume: str) -> None:
     path = record_path(folder, volume)
     try:
         path.unlink(missing_ok=True)
-        _sync(folder)
+        sync_folder(path)
     except OSError as error:
         raise RestoreRecordError(str(path), error.strerror or str(error)) from error
 
@@ -171,12 +165,3 @@ def _check(*parts: RestoreRecord | SnapshotRequest | HostSettings) -> None:
 
 def _pairs(value: Any) -> Extents | None:
     return None if value is None else tuple((int(offset), int(length)) for offset, length in value)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):  # not every file system can
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ..errors import BadSettingError
 from ..options import STATE_DIR
+from ..whole_file import sync_folder, write_whole
 from .errors import SnapshotRecordError
 from .selection import Extents
 
@@ -129,15 +130,8 @@ class RecordFolder:
         """Write a record, whole or not at all."""
         path = self._path(record.snapshot)
         text = json.dumps({"version": _VERSION} | asdict(record), indent=2) + "\n"
-        temporary = path.with_suffix(".new")
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            self._sync()
+            write_whole(path, text)
         except OSError as error:
             raise SnapshotRecordError(str(path), str(error.strerror)) from error
 
@@ -147,19 +141,12 @@ class RecordFolder:
         try:
             with suppress(FileNotFoundError):
                 path.unlink()
-                self._sync()
+                sync_folder(path)
         except OSError as error:
             raise SnapshotRecordError(str(path), str(error.strerror)) from error
 
     def _path(self, snapshot: str) -> Path:
         return self._folder / f"{snapshot}.json"
-
-    def _sync(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _parse(raw: Any) -> Record:

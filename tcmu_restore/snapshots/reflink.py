@@ -10,8 +10,10 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar, Final
 
+from ..whole_file import sync_folder
 from .backing import Backing
 from .errors import NoProviderError, SnapshotCommandError, SnapshotSpaceError
 from .provider import SnapshotProvider
@@ -60,7 +62,7 @@ class ReflinkProvider(SnapshotProvider):
         try:
             with suppress(FileNotFoundError):
                 os.unlink(device)
-                _sync_folder(device)
+                sync_folder(Path(device))
         except OSError as error:
             raise SnapshotCommandError(f"Removing {device}", str(error.strerror)) from error
 
@@ -80,15 +82,7 @@ def _clone(path: str, clone: str) -> None:
             os.close(target)
     finally:
         os.close(source)
-    _sync_folder(clone)
-
-
-def _sync_folder(path: str) -> None:
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(Path(clone))
 
 
 def _translated(error: OSError, backing: Backing) -> Exception:
