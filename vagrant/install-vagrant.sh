@@ -8,7 +8,7 @@ packages=(vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-driver-qemu libv
   dnsmasq-base iptables openssh-client rsync)
 missing=()
 for package in "${packages[@]}"; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep 'ok installed' >/dev/null || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -89,7 +89,7 @@ class Scene:
 saveconfig
 exit
 END
-targetcli ls {target} | grep -q lun0""")
+targetcli ls {target} | grep lun0 >/dev/null""")
 
     def attach_and_merge(self) -> None:
         """Attach the snapshot and start the merge."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import RestoreError
+from ..installed_rtslib import load_rtslib
 from ..options import SLOW_SECONDS, STATE_DIR
 from . import lio
 from .errors import NoRtslibError
@@ -45,7 +46,7 @@ class CliContext:
     sleep: Callable[[float], None] = time.sleep
     load_storage_object_class: Callable[[], Any | None] = lio.load_storage_object_class
     make_snapshot_host: Callable[[], Host] = _this_host
-    load_rtslib: Callable[[], ModuleType | None] = lio.load_rtslib
+    load_rtslib: Callable[[], ModuleType | None] = load_rtslib
     make_console: Callable[[], Console] = _terminal
     slow_seconds: float = SLOW_SECONDS
     _console: Console | None = field(default=None, init=False)

@@ -8,10 +8,10 @@ two distinct caches. targetcli itself is never started: an open shell of it hold
 from __future__ import annotations
 
 import importlib
-import warnings
 from types import ModuleType
 from typing import Any, Final
 
+from ..installed_rtslib import load_rtslib
 from ..options import SUBTYPE
 from ..units import MiB
 from .errors import BackstoreError
@@ -33,26 +33,7 @@ The handler has its own, shorter deadline."""
 
 def load_storage_object_class() -> Any | None:
     """Return rtslib's UserBackedStorageObject, or None if rtslib is not installed."""
-    for module in ("rtslib", "rtslib_fb"):
-        try:
-            return importlib.import_module(module).UserBackedStorageObject
-        except (ImportError, AttributeError):
-            continue
-    return None
-
-
-def load_rtslib() -> ModuleType | None:
-    """Return rtslib, or None if it is not installed."""
-    for name in ("rtslib", "rtslib_fb"):
-        try:
-            module = importlib.import_module(name)
-            importlib.import_module(f"{name}.tcm")
-        except ImportError:
-            continue
-        # it moves the kernel's db_root before the first device and complains after it
-        warnings.filterwarnings("ignore", message="Cannot set dbroot")
-        return module
-    return None
+    return getattr(load_rtslib(), "UserBackedStorageObject", None)
 
 
 def load_rtslib_of(root_class: type) -> ModuleType:

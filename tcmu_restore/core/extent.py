@@ -44,24 +44,13 @@ class Extent:
         return f"{self.offset}+{self.length}"
 
 
-def union(extents: Iterable[Extent]) -> list[Extent]:
+def coalesce(extents: Iterable[Extent]) -> list[Extent]:
     """Return the bytes of *extents* (in any order, they may overlap) as the fewest extents."""
     joined: list[Extent] = []
     for extent in sorted(extents):
         if joined and extent.offset <= joined[-1].end:
             end = max(joined[-1].end, extent.end)
             joined[-1] = Extent(joined[-1].offset, end - joined[-1].offset)
-        else:
-            joined.append(extent)
-    return joined
-
-
-def coalesce(extents: Iterable[Extent]) -> list[Extent]:
-    """Return *extents* (in ascending order, not overlapping) with neighbours joined."""
-    joined: list[Extent] = []
-    for extent in extents:
-        if joined and joined[-1].end == extent.offset:
-            joined[-1] = Extent(joined[-1].offset, joined[-1].length + extent.length)
         else:
             joined.append(extent)
     return joined

@@ -29,7 +29,9 @@ async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> Leg
     try:
         await Read(Leg.BACKUP, extent, buffers)
     except RestoreError:
-        if first is Leg.SNAPSHOT or not await _read_snapshot(state, extent, buffers):
+        if first is Leg.SNAPSHOT or not _snapshot_may_serve(state, extent):
+            raise
+        if not await _read_snapshot(state, extent, buffers):
             raise
         return Leg.SNAPSHOT
     state.counters.reads_from_backup += 1
@@ -38,9 +40,7 @@ async def read_lost(state: VolumeState, extent: Extent, buffers: Buffers) -> Leg
 
 
 async def _read_snapshot(state: VolumeState, extent: Extent, buffers: Buffers) -> bool:
-    """Read from the snapshot; return whether its bytes count."""
-    if not _snapshot_may_serve(state, extent):
-        return False
+    """Read from the snapshot, which may serve *extent* now; return whether its bytes count."""
     selection = state.selection
     try:
         await Read(Leg.SNAPSHOT, extent, buffers)
@@ -136,10 +136,6 @@ async def populate(state: VolumeState, fetch: Fetch) -> None:
         state.counters.populates_dropped += 1
         return
     await Lock(fetch.extent)
-    if fetch.leg is Leg.SNAPSHOT:  # what came to be in doubt meanwhile is not its to fill (INT-2)
-        sets = state.overwrite_map.sets
-        regions = BitMap64(state.geometry.regions(fetch.extent))
-        fetch.spoiled.update(regions & (sets.in_doubt | sets.host_written))
     written = await write_fetched(state, fetch)
     state.counters.regions_populated += written
 
@@ -168,8 +164,11 @@ async def write_fetched(state: VolumeState, fetch: Fetch) -> int:
 
 
 def still_wanted(state: VolumeState, fetch: Fetch) -> BitMap64:
-    """Return the regions of *fetch* that may be filled from it now (MRG-1, RD-2)."""
+    """Return the regions of *fetch* that may be filled from it now (MRG-1, RD-2).
+
+    What came to be in doubt since a snapshot was asked is not the snapshot's to fill (INT-2).
+    """
     if state.is_diskless:
         return BitMap64()
-    regions = state.geometry.regions(fetch.extent)
-    return state.overwrite_map.fillable_in(regions) - fetch.spoiled
+    wanted = state.overwrite_map.fillable_in(state.geometry.regions(fetch.extent)) - fetch.spoiled
+    return wanted - state.overwrite_map.sets.in_doubt if fetch.leg is Leg.SNAPSHOT else wanted

@@ -114,7 +114,7 @@ async def merge_step(state: VolumeState, step: MergeStep) -> None:
     selection = state.selection
     if not selection.covers(state.geometry.regions(step.extent)):
         return  # planned for another snapshot
-    fetch = Fetch(step.extent, joinable=False)
+    fetch = Fetch(step.extent, leg=step.leg, joinable=False)
     state.fetches.add(fetch)
     try:
         zeros = await FindZeros(step.extent) if step.leg is Leg.SNAPSHOT else []
@@ -122,8 +122,6 @@ async def merge_step(state: VolumeState, step: MergeStep) -> None:
         if step.leg is Leg.SNAPSHOT and state.selection is not selection:
             return  # another snapshot was attached meanwhile (MRG-3)
         await Lock(step.extent)
-        if step.leg is Leg.SNAPSHOT:  # what came to be in doubt meanwhile is not ours
-            _spoil(state, fetch, state.overwrite_map.sets.in_doubt)
         zeroed = await _zero_holes(state, fetch, zeros)
         state.counters.regions_zeroed += zeroed  # not in one line: others count meanwhile
         merged = await write_fetched(state, fetch)
@@ -155,10 +153,6 @@ def _regions(state: VolumeState, extents: Iterable[Extent]) -> BitMap64:
         if whole:
             regions.add_range(whole.start, whole.stop)
     return regions
-
-
-def _spoil(state: VolumeState, fetch: Fetch, regions: BitMap64) -> None:
-    fetch.spoiled.update(regions & _regions(state, [fetch.extent]))
 
 
 async def _zero_holes(state: VolumeState, fetch: Fetch, zeros: Iterable[Extent]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from pyroaring import BitMap64
 
-from .extent import Extent, union
+from .extent import Extent, coalesce
 from .geometry import Geometry
 
 
@@ -67,7 +67,7 @@ def select(geometry: Geometry, extents: Iterable[Extent] | None) -> Selection:
     if extents is None:
         return Selection(geometry.region_count)
     regions = BitMap64()
-    for extent in union(extents):
+    for extent in coalesce(extents):
         whole = geometry.whole_regions(extent)
         if whole:
             regions.add_range(whole.start, whole.stop)

@@ -163,7 +163,7 @@ class BulkLink:
             await self._run(self._record["down"], self._record["timeout_seconds"])
         except LinkCommandError as error:
             self.state = LinkState.UNKNOWN
-            command = f"tcmu-restore link down {self._around.volume}"
+            command = down_command(self._around.volume)
             outcome = f"The link counts as up. Take it down with: {command}"
             self.problem = replace(error, outcome=outcome)
             raise self.problem from error
@@ -301,9 +301,22 @@ class BulkLink:
         """Return the link's part of the status document; None where no command belongs to it."""
         if not self.has_commands and self._record is None:
             return None
-        down = f"tcmu-restore link down {self._around.volume}" if self._record else ""
+        down = down_command(self._around.volume) if self._record else ""
         reason = str(self.problem or "")
         return {"state": self.state.value, "reason": reason, "take_down": down}
+
+
+def closed_status(volume: str, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the same of a volume that is not open and has *record* as its FACT."""
+    if record is None:
+        return None
+    state = LinkState.UNKNOWN.value
+    return {"state": state, "reason": "", "take_down": down_command(volume)}
+
+
+def down_command(volume: str) -> str:
+    """Return what an admin types to take the link down."""
+    return f"tcmu-restore link down {volume}"
 
 
 async def take_down_recorded(record: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from .definition import Definition, PeerDefinition, load_definition
 from .device_watch import DeviceWatch
 from .link_settings import LinkSettings
 from .state_db import StateDb, StoredState
+from .state_reading import geometry_of
 from .volume_engine import Parts, VolumeEngine
 
 log = logging.getLogger(__name__)
@@ -123,9 +124,7 @@ async def open_engine(  # noqa: PLR0913 - keyword-only settings
 
 def _geometry(db: StateDb, facts: dict[str, Any], definition: Definition) -> Geometry:
     try:
-        geometry = Geometry(
-            facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
-        )
+        geometry = geometry_of(facts)
         SourceGeometry(**facts["backup"])
         str(facts["primary_identity"])
     except (KeyError, TypeError, AssertionError) as error:

@@ -27,7 +27,7 @@ from ..sources.file import check_unused
 from ..sources.iscsi_url import parse_iscsi_url
 from . import job_verbs, loss_verbs, retirement, snapshot_verbs
 from .bulk_link import FACT as BULK_LINK
-from .bulk_link import take_down_recorded
+from .bulk_link import closed_status, take_down_recorded
 from .creation import first_facts, probe_backup, probe_primary
 from .definition import (
     Definition,
@@ -233,7 +233,7 @@ class VolumeRegistry:
             "block_size": facts.get("block_size"),
             "restored": is_restored,
             "state_file": {"path": str(path), "error": ""},
-            "bulk_link": _closed_link(name, facts.get(BULK_LINK)),
+            "bulk_link": closed_status(name, facts.get(BULK_LINK)),
         }
 
     async def map(self, name: str, cells: int) -> dict[str, Any]:
@@ -424,9 +424,3 @@ class VolumeRegistry:
         db, _ = StateDb.open(path)
         await db.commit_facts({BULK_LINK: None})
         await db.close()
-
-
-def _closed_link(name: str, record: dict[str, Any] | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    return {"state": "unknown", "reason": "", "take_down": f"tcmu-restore link down {name}"}

@@ -11,7 +11,6 @@ from typing import Any
 
 from pyroaring import BitMap64
 
-from ..core.geometry import Geometry
 from ..core.overwrite_map import OverwriteMap
 from ..errors import BadDefinitionError, UnknownVolumeError, WrongStateError
 from ..log_line import log_line
@@ -19,7 +18,7 @@ from ..whole_file import sync_folder
 from .definition import definition_path, load_definition, parse_mirror, save_protection
 from .state_db import StateDb
 from .state_files import BESIDE
-from .state_reading import load
+from .state_reading import geometry_of, load
 from .volume_engine import VolumeEngine
 
 log = logging.getLogger(__name__)
@@ -36,10 +35,9 @@ async def protect(engine: VolumeEngine, definition_dir: Path, mirror: str) -> No
             written. WrongStateError: another command is under way. Nothing was changed then.
     """
     policy = parse_mirror(mirror)
-    if engine.is_preparing:
-        raise WrongStateError(engine.name, "protect", "another command is under way; try again")
-    save_protection(definition_dir, engine.name, policy)
-    engine.definition = replace(engine.definition, mirror=policy, protected=True)
+    with engine.alone("protect"):
+        save_protection(definition_dir, engine.name, policy)
+        engine.definition = replace(engine.definition, mirror=policy, protected=True)
     verb = f"protect, mirror {policy.value}"
     await engine.run_verb(verb, partial(engine.volume.set_policy, policy))
     engine.resync.kick()
@@ -53,8 +51,7 @@ def peek(state_path: Path) -> tuple[dict[str, Any], bool]:
     stored = load(state_path).stored
     facts = stored.facts
     try:
-        sizes = facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
-        count = Geometry(*sizes).region_count
+        count = geometry_of(facts).region_count
     except (KeyError, TypeError, AssertionError):
         return facts, False
     return facts, len(stored.sets.current) == count and not facts.get("primary_failed")
@@ -125,8 +122,7 @@ async def take_back(name: str, definition_dir: Path, state_dir: Path) -> None:
 
 async def _make_all_stale(path: Path) -> None:
     facts, _ = peek(path)
-    sizes = facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"]
-    count = Geometry(*sizes).region_count
+    count = geometry_of(facts).region_count
     db, stored = StateDb.open(path)
     try:
         overwrite_map = OverwriteMap(count, stored.sets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..core.extent import Extent, union
+from ..core.extent import Extent, coalesce
 from ..core.geometry import Geometry
 from ..core.selection import Selection, select
 from ..errors import BadSettingError, OutOfRangeError
@@ -35,7 +35,7 @@ def check_extents(
             raise BadSettingError("extents", f"{offset}:{length}", "a length must be at least 1")
         if offset + length > geometry.size:
             raise OutOfRangeError(offset, length, geometry.size)
-    found = union(Extent(offset, length) for offset, length in extents)
+    found = coalesce(Extent(offset, length) for offset, length in extents)
     if not select(geometry, found).count:
         reason = f"none of them holds a whole region of {geometry.region_size} bytes"
         raise BadSettingError("extents", f"{len(extents)} of them", reason)

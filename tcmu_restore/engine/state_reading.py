@@ -14,9 +14,12 @@ of each row, the sum of them all, and the mark. What cannot be found out:
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ..core.geometry import Geometry
 from ..errors import StateCorruptError, StateNewerError
 from .state_files import NOTE, StateFiles, read_files
 from .state_image import compose, opened
@@ -34,6 +37,11 @@ class Loaded:
     commits: int
     page_size: int
     log: Log | None
+
+
+def geometry_of(facts: Mapping[str, Any]) -> Geometry:
+    """Return the geometry that *facts* record. Raises KeyError, TypeError or AssertionError."""
+    return Geometry(facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"])
 
 
 def load(path: Path) -> Loaded:

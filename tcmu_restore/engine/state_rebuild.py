@@ -22,10 +22,10 @@ from typing import Any
 
 from pyroaring import BitMap64
 
-from ..core.geometry import Geometry
 from ..core.region_sets import RegionSets, runs_of
 from ..errors import StateWriteError
 from .state_files import BESIDE, beside, find_moved, place_instead, read_files, write_aside
+from .state_reading import geometry_of
 from .state_salvage import NOTHING, Salvage, salvage
 from .state_schema import StoredState, encode_state
 
@@ -101,7 +101,7 @@ def rebuild(path: Path, facts: dict[str, Any], *, now: datetime | None = None) -
     except (OSError, SqliteError) as error:
         raise StateWriteError(str(path), str(error)) from error
     return RebuildReport(
-        regions_lost=_geometry(facts).region_count,
+        regions_lost=geometry_of(facts).region_count,
         regions_outdated=len(stored.sets.outdated),
         zones_in_doubt=len(stored.armed_zones),
         unreadable_parts=saved.unreadable,
@@ -137,12 +137,8 @@ def _is_taken(path: Path) -> bool:
 # --- what the new state says ----------------------------------------------------------------
 
 
-def _geometry(facts: dict[str, Any]) -> Geometry:
-    return Geometry(facts["size"], facts["block_size"], facts["region_size"], facts["zone_size"])
-
-
 def _rebuilt(saved: Salvage, facts: dict[str, Any]) -> StoredState:
-    new, old, known = _geometry(facts), saved.stored.facts, saved.stored.sets
+    new, old, known = geometry_of(facts), saved.stored.facts, saved.stored.sets
     region_size = _size(old, "region_size", new.region_size)
     zone_size = _size(old, "zone_size", new.zone_size)
     zones = BitMap64(saved.stored.armed_zones)

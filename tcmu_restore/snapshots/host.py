@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ..installed_rtslib import load_rtslib
 from . import command
 from .backing import Backing, find_backing
 from .command import Run
@@ -41,16 +40,7 @@ def this_host(rtslib: Any | None = None) -> Host:
     """
     if os.geteuid() != 0:
         raise LioUnavailableError("only root may use it")
-    return Host(Lio(rtslib or _load_rtslib()))
-
-
-def _load_rtslib() -> Any:
-    """Return the rtslib module. Raises LioUnavailableError: it is not installed."""
-    # The library moves the kernel's db_root before the first device and complains after it.
-    warnings.filterwarnings("ignore", message="Cannot set dbroot")
-    for module in ("rtslib", "rtslib_fb"):
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
-    raise LioUnavailableError("rtslib is not installed for this Python")
+    found = rtslib or load_rtslib()
+    if found is None:
+        raise LioUnavailableError("rtslib is not installed for this Python")
+    return Host(Lio(found))

@@ -130,8 +130,8 @@ MUTATIONS = (
         "    doubtful = run.start in in_doubt\n",
         "    doubtful, in_doubt = False, BitMap64()\n",
         (
-            "            _spoil(state, fetch, state.overwrite_map.sets.in_doubt)\n",
-            "            pass\n",
+            "    fetch = Fetch(step.extent, leg=step.leg, joinable=False)\n",
+            "    fetch = Fetch(step.extent, joinable=False)\n",
         ),
     ),
     Mutation(
@@ -227,8 +227,8 @@ MUTATIONS = (
         "populate does not look again",
         "RD-2",
         "fetching",
-        "    return state.overwrite_map.fillable_in(regions) - fetch.spoiled",
-        "    return state.overwrite_map.fillable_in(regions)",
+        "state.overwrite_map.fillable_in(state.geometry.regions(fetch.extent)) - fetch.spoiled",
+        "state.overwrite_map.fillable_in(state.geometry.regions(fetch.extent))",
     ),
     Mutation(
         "a read joins a fetch that a write has overtaken",
