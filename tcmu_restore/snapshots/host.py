@@ -14,6 +14,7 @@ from .backing import Backing, find_backing
 from .command import Run
 from .errors import LioUnavailableError
 from .lio import Lio
+from .portal import Portal, is_address_here
 from .record import RecordFolder
 
 
@@ -29,6 +30,7 @@ class Host:
     records: RecordFolder = field(default_factory=RecordFolder)
     run: Run = command.run
     find_backing: Callable[[str, str, Run], Backing] = find_backing
+    has_address: Callable[[Portal], bool] = is_address_here
     now: Callable[[], datetime] = _now
 
 

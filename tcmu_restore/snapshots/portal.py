@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -58,6 +59,21 @@ def listening_portal(wanted: Portal, existing: Collection[Portal]) -> Portal:
             if _number(portal.address).version == 6:  # noqa: PLR2004 - it takes IPv4 as well
                 return portal
     return wanted
+
+
+def is_address_here(portal: Portal) -> bool:
+    """Return whether this host has the portal's address: LIO takes any, nobody reaches another's.
+
+    Source: ip(7), IP_FREEBIND, which the kernel's target sets on its sockets.
+    """
+    number = _number(portal.address)
+    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET  # noqa: PLR2004
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((str(number), 0))
+    except OSError:
+        return False
+    return True
 
 
 def _split(text: str) -> tuple[str, str | None]:

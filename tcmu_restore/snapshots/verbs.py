@@ -139,7 +139,7 @@ def _remove(host: Host, record: Record) -> None:
 
 def _plan(host: Host, request: CreateRequest) -> _Plan:
     origin = host.lio.origin(request.origin)
-    portal = parse_portal(request.portal) if request.portal else None
+    portal = _portal(host, request.portal) if request.portal else None
     group = host.lio.origin_group(origin.name, portal)
     backing = host.find_backing(origin.name, origin.path, host.run)
     provider = choose_provider(backing, host.run, name=request.provider, size=request.size)
@@ -170,6 +170,13 @@ def _target(host: Host, request: CreateRequest, group: OriginGroup) -> str:
         return host.lio.normalize_target(request.target)
     suffix = request.snapshot.lower().replace("_", "-")  # an IQN has no underscore
     return host.lio.normalize_target(f"{group.target}:snapshot-{suffix}")
+
+
+def _portal(host: Host, text: str) -> Portal:
+    portal = parse_portal(text)
+    if not host.has_address(portal):
+        raise BadSettingError("portal", text[:100], "no interface of this host has that address")
+    return portal
 
 
 def _portals(portal: Portal | None, group: OriginGroup) -> tuple[str, ...]:

@@ -184,7 +184,10 @@ BAD_INPUT = {
     "no reflink": ("snapshot-create fileio/root a", "cannot share blocks"),
     "bad name": ("snapshot-create block/thin a/b", "snapshot=a/b cannot be used"),
     "bad portal": ("snapshot-create block/thin a --portal here", "portal=here cannot be used"),
-    "foreign address": ("snapshot-create block/thin a --portal 203.0.113.9", "failed"),
+    "foreign address": (
+        "snapshot-create block/thin a --portal 203.0.113.9",
+        "no interface of this host",
+    ),
     "used target": (f"snapshot-create block/thin a --target {IQN}thin", "a target"),
     "bad target": ("snapshot-create block/thin a --target nonsense", "not an IQN"),
     "no partition table": ("snapshot-create block/thin a --partition 1", "partx failed"),

@@ -16,6 +16,7 @@ from tcmu_restore.snapshots.record import Record, RecordFolder
 from tests.snapshots.fake_lvm import FakeLvm
 from tests.snapshots.fake_rtslib import FakeGroup, FakeRtslib, FakeStorageObject, FakeTarget
 
+FOREIGN_ADDRESS = "203.0.113.9"
 IQN = "iqn.2026-11.org.example:"
 INITIATOR = "iqn.2026-11.org.example:primary"
 SECRETS = {
@@ -83,7 +84,12 @@ class Rig:
             self.add_origin(plugin, name, path)
         self.records = StepRecords(self.folder / "records", self.steps)
         self.host = Host(
-            Lio(self.lio), self.records, self.lvm.run, self.find_backing, lambda: self.now
+            Lio(self.lio),
+            self.records,
+            self.lvm.run,
+            self.find_backing,
+            has_address=lambda portal: portal.address != FOREIGN_ADDRESS,
+            now=lambda: self.now,
         )
         self.steps.count = 0
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcmu_restore.errors import BadSettingError
-from tcmu_restore.snapshots.portal import Portal, listening_portal, parse_portal
+from tcmu_restore.snapshots.portal import Portal, is_address_here, listening_portal, parse_portal
 
 V4_ALL, V6_ALL = Portal("0.0.0.0", 3260), Portal("[::]", 3260)
 
@@ -63,3 +63,11 @@ def test_port_that_is_listened_on_for_every_address_is_used() -> None:
     assert listening_portal(six, [V4_ALL]) == six
     assert listening_portal(six, [V6_ALL]) == V6_ALL
     assert listening_portal(Portal("192.0.2.1", 3261), [V4_ALL]) == Portal("192.0.2.1", 3261)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1", True), ("0.0.0.0", True), ("203.0.113.9", False), ("[2001:db8::9]", False)],
+)
+def test_address_of_another_host_is_told_from_one_of_this(text: str, expected: bool) -> None:
+    assert is_address_here(parse_portal(text)) == expected

@@ -25,7 +25,7 @@ from tcmu_restore.snapshots.listing import describe, list_snapshots
 from tcmu_restore.snapshots.reflink import ReflinkProvider
 from tcmu_restore.snapshots.verbs import CreateRequest, create, delete
 from tcmu_restore.units import GiB, MiB
-from tests.snapshots.rig import IQN, SECRETS, PowerCut, Rig
+from tests.snapshots.rig import FOREIGN_ADDRESS, IQN, SECRETS, PowerCut, Rig
 
 
 def request(origin: str = "block/thin", snapshot: str = "s1", **wish: Any) -> CreateRequest:
@@ -237,6 +237,12 @@ REFUSALS: dict[str, tuple[Callable[[Rig], None], dict[str, Any], type[RestoreErr
     "target": (break_nothing, {"target": "nonsense"}, BadSettingError, "not an IQN"),
     "own target": (break_nothing, {"target": f"{IQN}thin"}, TargetExistsError, "already"),
     "portal": (break_nothing, {"portal": "host"}, BadSettingError, "portal=host"),
+    "foreign portal": (
+        break_nothing,
+        {"portal": FOREIGN_ADDRESS},
+        BadSettingError,
+        "no interface of this host",
+    ),
     "extent": (break_nothing, {"extents": ((64 * MiB, 1),)}, OutOfRangeError, "beyond the end"),
     "both": (break_nothing, {"extents": ((0, 1),), "partition": 1}, BadSettingError, "as well"),
     "provider": (break_nothing, {"provider": "zfs"}, BadSettingError, "only lvm-thin"),
