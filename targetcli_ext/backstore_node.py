@@ -10,7 +10,7 @@ arguments are texts; it returns None or a node.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from tcmu_restore.cli import lio
 from tcmu_restore.cli.client import ServiceClient
@@ -23,6 +23,7 @@ from tcmu_restore.service.contract import MIRROR_MODES
 
 from . import completion
 from .completion import BOOLEANS
+from .link import link_settings
 from .status_cache import StatusCache
 from .translation import shell_errors
 
@@ -59,6 +60,11 @@ class RestoreBackstoreMixin(BackstoreBase):
         credentials: str | None = None,
         header_digest: str | None = None,
         mirror: str | None = None,
+        portals: str | None = None,
+        interface: str | None = None,
+        source_address: str | None = None,
+        sessions: str | None = None,
+        rate_max: str | None = None,
     ) -> Any:
         """
         Creates a volume that is restored while it is in use.
@@ -85,15 +91,29 @@ class RestoreBackstoreMixin(BackstoreBase):
         -----------
         Path of a root-only file with the CHAP names and secrets.
 
-        header_digest
-        -------------
-        If true, iSCSI headers are checksummed.
-
         mirror
         ------
         What a write waits for: sync (the default), both sides, or the local
         disk alone while the backup is away; async, the local disk, and the
         backup has it soon after; strict, both sides, always.
+
+        portals
+        -------
+        Further portals of the backup's target, tried when one is dead:
+        HOST[:PORT], several with commas.
+
+        interface, source_address
+        -------------------------
+        Reach the backup over this interface only, or from this address.
+
+        sessions, header_digest
+        -----------------------
+        iSCSI sessions, by default one. If header_digest is true, iSCSI headers
+        are checksummed.
+
+        rate_max
+        --------
+        Background work sends at most so many bytes a second to the backup.
 
         EXAMPLE
         =======
@@ -103,21 +123,24 @@ class RestoreBackstoreMixin(BackstoreBase):
         Creates vol0 on /dev/vdb.
         """
         self.assert_root()
+        link = link_settings(
+            self,
+            portals=portals,
+            interface=interface,
+            source_address=source_address,
+            sessions=sessions,
+            header_digest=header_digest,
+            rate_max=rate_max,
+        )
         plain = (size, cfgstring, wwn, hw_max_sectors, control)
+        rest = {"credentials": credentials, "mirror": mirror, "link": link or None}
         try:
-            if primary is None and backup is None:
+            if all(given is None for given in (primary, backup, *rest.values())):
                 self._create_plain(name, *plain)
             elif any(plain):
                 self._refuse("Give either primary and backup, or size and cfgstring; not both.")
             else:
-                settings = VolumeSettings(
-                    primary=primary or "",
-                    backup=backup or "",
-                    credentials=credentials,
-                    header_digest=self.ui_eval_param(header_digest, "bool", False),
-                    mirror=mirror,
-                )
-                self._create_volume(name, settings)
+                self._create_volume(name, primary, backup, rest)
         finally:
             self.refresh()  # targetcli's own create lists its own node class
         return self.new_node(self.get_child(name))
@@ -206,9 +229,12 @@ class RestoreBackstoreMixin(BackstoreBase):
                     self.shell.con.display(line)
         self.get_root().refresh()
 
-    def _create_volume(self, name: str, settings: VolumeSettings) -> None:
-        if not settings.primary or not settings.backup:
+    def _create_volume(
+        self, name: str, primary: str | None, backup: str | None, rest: dict[str, Any]
+    ) -> None:
+        if not primary or not backup:
             self._refuse("Both are needed: primary and backup.")
+        settings = VolumeSettings(primary=primary, backup=backup, **rest)
         with shell_errors(self.ui.ExecutionError):
             storage_object_class = self.ui.UserBackedStorageObject
             created = create(self.client, storage_object_class, name, settings)
@@ -228,5 +254,5 @@ class RestoreBackstoreMixin(BackstoreBase):
         except ValueError:
             return name
 
-    def _refuse(self, sentence: str) -> None:
+    def _refuse(self, sentence: str) -> NoReturn:
         raise self.ui.ExecutionError(sentence)

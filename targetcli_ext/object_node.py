@@ -10,7 +10,9 @@ from typing import Final
 from tcmu_restore.cli.status_text import status_lines
 
 from . import completion
+from .completion import BOOLEANS
 from .life_node import LifeCommands
+from .link import link_settings
 from .loss_node import LossCommands
 from .restore_node import RestoreFromCommand
 from .translation import shell_errors
@@ -60,8 +62,20 @@ class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand, VerifyC
             client.prepare_snapshot(self.volume)
         self.shell.log.info("Take the snapshot on the backup host now; then: attach_snapshot")
 
-    def ui_command_attach_snapshot(
-        self, snapshot: str, credentials: str | None = None, extents: str | None = None
+    def ui_command_attach_snapshot(  # noqa: PLR0913, PLR0917 - one parameter an option
+        self,
+        snapshot: str,
+        credentials: str | None = None,
+        extents: str | None = None,
+        portals: str | None = None,
+        interface: str | None = None,
+        source_address: str | None = None,
+        sessions: str | None = None,
+        header_digest: str | None = None,
+        rate_max: str | None = None,
+        link_up: str | None = None,
+        link_down: str | None = None,
+        link_timeout: str | None = None,
     ) -> None:
         """
         Attaches a static copy of the backup, made after the loss.
@@ -85,14 +99,58 @@ class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand, VerifyC
         All that the snapshot covers, as OFFSET:LENGTH, several of them with
         commas: 0:1G,4G:64M. Without it the snapshot covers everything.
 
+        portals
+        -------
+        Further portals of the snapshot's target, tried when one is dead:
+        HOST[:PORT], several with commas. This and what follows goes before
+        [snapshot_link] of the volume's definition.
+
+        interface, source_address
+        -------------------------
+        Reach it over this interface only, or from this address.
+
+        sessions, header_digest
+        -----------------------
+        iSCSI sessions, by default two. If header_digest is true, iSCSI headers
+        are checksummed.
+
+        rate_max
+        --------
+        Background work sends at most so many bytes a second over the link.
+
+        link_up, link_down
+        ------------------
+        Commands that bring the link up, and down when the merge is over, with
+        commas between the words: /sbin/ip,link,set,eth1,up. No shell runs them;
+        no secrets, they show in ps.
+
+        link_timeout
+        ------------
+        A link command that takes longer than so many seconds is killed; 30 if
+        not given.
+
         SEE ALSO
         ========
         merge detach_snapshot
         """
         self.assert_root()
         selected = self._parse_extents(extents)
+        link = link_settings(
+            self,
+            portals=portals,
+            interface=interface,
+            source_address=source_address,
+            sessions=sessions,
+            header_digest=header_digest,
+            rate_max=rate_max,
+            link_up=link_up,
+            link_down=link_down,
+            link_timeout_seconds=link_timeout,
+        )
         with self._change() as client:
-            client.attach_snapshot(self.volume, snapshot, credentials=credentials, extents=selected)
+            client.attach_snapshot(
+                self.volume, snapshot, credentials=credentials, extents=selected, link=link
+            )
         self.shell.log.info("Attached. Copy it with: merge start")
 
     def ui_complete_attach_snapshot(
@@ -103,7 +161,7 @@ class RestoreObjectMixin(LossCommands, LifeCommands, RestoreFromCommand, VerifyC
             return completion.urls(text) or completion.disks(self.ui, text)
         if current_param == "credentials":
             return completion.files(self.ui, text)
-        return []
+        return completion.words(text, BOOLEANS) if current_param == "header_digest" else []
 
     def ui_command_detach_snapshot(self) -> None:
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from dbus_fast import Message, MessageType, Variant
@@ -66,14 +66,12 @@ class ServiceClient:
         primary: str,
         backup: str,
         credentials: str | None = None,
-        header_digest: bool = False,
         mirror: str | None = None,
+        link: Mapping[str, Any] | None = None,
     ) -> int:
-        """Define a volume and return its size in bytes."""
+        """Define a volume and return its size in bytes; *link*: settings of the live link."""
         settings = {"primary": Variant("s", primary), "backup": Variant("s", backup)}
-        settings |= _credentials(credentials)
-        if header_digest:
-            settings["header_digest"] = Variant("b", value=True)
+        settings |= _credentials(credentials) | _link(link)
         if mirror is not None:
             settings["mirror"] = Variant("s", mirror)
         return cast(int, self._call("CreateVolume", name, settings))
@@ -101,17 +99,15 @@ class ServiceClient:
         *,
         credentials: str | None = None,
         extents: Sequence[tuple[int, int]] | None = None,
-        link: dict[str, Any] | None = None,
+        link: Mapping[str, Any] | None = None,
     ) -> None:
         """Attach a static copy, an iscsi:// URL or a path; *extents* are all that it covers.
 
         *link*: settings of the bulk link.
         """
-        settings = _credentials(credentials)
+        settings = _credentials(credentials) | _link(link)
         if extents is not None:
             settings["extents"] = Variant("a(tt)", [list(extent) for extent in extents])
-        for key, value in (link or {}).items():
-            settings[key] = Variant(LINK_SETTINGS[key], value)
         self._call("AttachSnapshot", name, snapshot, settings)
 
     def link_down(self, name: str) -> None:
@@ -211,6 +207,10 @@ async def call(
 
 def _credentials(path: str | None) -> dict[str, Variant]:
     return {"credentials": Variant("s", path)} if path else {}
+
+
+def _link(link: Mapping[str, Any] | None) -> dict[str, Variant]:
+    return {key: Variant(LINK_SETTINGS[key], value) for key, value in (link or {}).items()}
 
 
 def _extent(offset: int, length: int | None) -> dict[str, Variant]:

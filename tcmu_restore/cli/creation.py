@@ -5,6 +5,7 @@ Shared by the command line and the targetcli node; no storage logic, only the or
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ class VolumeSettings:
     primary: str
     backup: str
     credentials: str | None = None
-    header_digest: bool = False
     mirror: str | None = None
+    link: Mapping[str, Any] | None = None
+    """Settings of the live link; see ``contract.LIVE_LINK_SETTINGS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ def create(
         primary=settings.primary,
         backup=settings.backup,
         credentials=settings.credentials,
-        header_digest=settings.header_digest,
         mirror=settings.mirror,
+        link=settings.link,
     )
     block_size = int(client.status(name).get("block_size", lio.BLOCK_SIZE_DEFAULT))
     if storage_object_class is None:

@@ -6,6 +6,8 @@ Exit statuses are in ``exit_status``. ``status --json`` is the documented interf
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..service.contract import MIRROR_MODES
@@ -17,7 +19,7 @@ from .creation import CreatedVolume, VolumeSettings
 from .creation import create as create_volume
 from .handler_setup import install_handler, uninstall_handler
 from .handover import handover
-from .link import link
+from .link import link, link_settings, live_link_options
 from .loss import accept_outdated, declare_lost, replace_primary
 from .map import show_map
 from .merge import merge
@@ -53,7 +55,6 @@ def cli(ctx: click.Context, bus_address: str | None) -> None:
 @click.option("--primary", required=True, metavar="PATH", help="The new, empty local disk or file.")
 @click.option("--backup", required=True, metavar="URL", help="iscsi://HOST[:PORT]/IQN/LUN")
 @CREDENTIALS_OPTION
-@click.option("--header-digest", is_flag=True, help="Checksum the iSCSI headers (CRC32C).")
 @click.option(
     "--mirror",
     type=click.Choice(MIRROR_MODES),
@@ -62,26 +63,30 @@ def cli(ctx: click.Context, bus_address: str | None) -> None:
     help="What a write waits for: both sides, the primary alone while the backup is away (sync); "
     "the primary, the backup soon after (async); both sides, always (strict).",
 )
+@live_link_options
 @click.pass_obj
-def create(  # noqa: PLR0913, PLR0917 - one parameter an option
+def create(
     cli: CliContext,
+    /,
     name: str,
     primary: str,
     backup: str,
     credentials: str | None,
-    header_digest: bool,
     mirror: str,
+    **link: Any,
 ) -> None:
     """Define volume NAME, make its LIO backstore, and say how to export it.
 
-    All bytes of the volume count as lost: they come from the backup until they are local.
+    All bytes of the volume count as lost: they come from the backup until they are local. The
+    options of the link say how the backup is reached, now and later: they go into [backup] of the
+    volume's definition.
     """
     settings = VolumeSettings(
         primary=primary,
         backup=backup,
         credentials=credentials,
-        header_digest=header_digest,
         mirror=mirror,
+        link=link_settings(link),
     )
     created = create_volume(cli.client, cli.load_storage_object_class(), name, settings)
     for line in _next_lines(created):

@@ -9,7 +9,7 @@ import click
 
 from .context import CliContext
 from .extent import extent_option
-from .link import link_options, link_settings
+from .link import bulk_link_options, link_settings
 
 CREDENTIALS_OPTION = click.option(
     "--credentials",
@@ -36,7 +36,7 @@ def prepare_snapshot(cli: CliContext, name: str) -> None:
 @click.argument("snapshot")
 @CREDENTIALS_OPTION
 @extent_option("All that SNAPSHOT covers: 0:1G, 4M:64k. Repeatable. Without it: everything.")
-@link_options
+@bulk_link_options
 @click.pass_obj
 def attach_snapshot(
     cli: CliContext,

@@ -19,7 +19,7 @@ from ..errors import (
 from ..options import OPTION_LIMITS, VOLUME_NAME, VOLUME_NAME_LENGTH_MAX, VolumeOptions
 from ..sources.private_file import parse_toml, read_private
 from ..whole_file import write_whole
-from .link_settings import LIVE_KEYS, LinkSettings, parse_link
+from .link_settings import LIVE_KEYS, LinkSettings, live_settings, parse_link
 
 FILE_LENGTH_MAX = 64 * 1024
 """Bytes; a definition with every setting has a few hundred."""
@@ -166,17 +166,20 @@ def save_definition(directory: Path, name: str, definition: Definition) -> None:
     lines = [f"primary = {_quote(definition.primary)}"]
     if definition.mirror is not MirrorPolicy.SYNC:
         lines.append(f"mirror = {_quote(definition.mirror.value)}")
-    lines += ["", "[backup]"]
-    lines.append(f"url = {_quote(definition.backup.url)}")
-    if definition.backup.credentials is not None:
-        lines.append(f"credentials = {_quote(definition.backup.credentials)}")
-    if definition.backup.link.header_digest:
-        lines.append("header_digest = true")
+    lines += ["", "[backup]", *_peer_lines(definition.backup)]
     try:
         make_private(directory)
         write_whole(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise BadDefinitionError(str(path), str(error)) from error
+
+
+def _peer_lines(peer: PeerDefinition) -> list[str]:
+    lines = [f"url = {_quote(peer.url)}"]
+    if peer.credentials is not None:
+        lines.append(f"credentials = {_quote(peer.credentials)}")
+    lines += [f"{name} = {_quote(value)}" for name, value in live_settings(peer.link).items()]
+    return lines
 
 
 def save_primary(directory: Path, name: str, primary: str) -> None:
@@ -222,8 +225,9 @@ def save_protection(directory: Path, name: str, mirror: MirrorPolicy) -> None:
         raise BadDefinitionError(str(path), str(error)) from error
 
 
-def _quote(text: str) -> str:
-    return json.dumps(text)  # a TOML basic string has JSON's escapes
+def _quote(value: object) -> str:
+    """Return *value* in TOML: as in JSON, but surrogates cannot be escaped there, and DEL must."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def make_private(directory: Path) -> None:

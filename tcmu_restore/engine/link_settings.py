@@ -1,7 +1,8 @@
 """What an admin sets of a link: the live one to the backup, the bulk one to a snapshot.
 
 The same words stand in the definition (``[backup]``, ``[snapshot_link]``), in the settings of
-AttachSnapshot and in the state file. All of it is hostile input. There is no place for a secret.
+CreateVolume and AttachSnapshot, and in the state file. All of it is hostile input. There is no
+place for a secret.
 """
 
 from __future__ import annotations
@@ -64,6 +65,13 @@ def parse_link(raw: Mapping[str, Any], *, bulk: bool) -> LinkSettings:
             "link_up and link_down go together, or a link would be left up",
         )
     return link
+
+
+def live_settings(link: LinkSettings) -> dict[str, Any]:
+    """Return the settings of a live *link* that are not the default. Inverse of ``parse_link``."""
+    default = LinkSettings()
+    found = {name: getattr(link, name) for name in LIVE_KEYS}
+    return {name: value for name, value in found.items() if value != getattr(default, name)}
 
 
 def _portals(name: str, value: object) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ from .definition import (
     save_definition,
 )
 from .device_watch import DeviceWatch
-from .link_settings import LinkSettings, parse_link
+from .link_settings import parse_link
 from .map_summary import summarize
 from .opening import open_engine
 from .resize import resize
@@ -112,10 +112,12 @@ class VolumeRegistry:
         primary: str,
         backup: str,
         credentials: str | None = None,
-        header_digest: bool = False,
         mirror: str = "sync",
+        link: dict[str, Any] | None = None,
     ) -> int:
         """Define a volume whose primary has lost everything; return its size in bytes.
+
+        *link*: settings of the live link, over which the backup is looked at as well.
 
         Raises:
             UserError: the input cannot be used. SourceError: the backup did not answer.
@@ -127,7 +129,7 @@ class VolumeRegistry:
             raise VolumeExistsError(name)
         self._check_no_restore(name)
         policy = parse_mirror(mirror)
-        peer = PeerDefinition(backup, credentials, LinkSettings(header_digest=header_digest))
+        peer = PeerDefinition(backup, credentials, parse_link(link or {}, bulk=False))
         parse_iscsi_url(backup)
         check_unused(primary)
         found = await probe_backup(peer)

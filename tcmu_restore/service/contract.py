@@ -80,12 +80,22 @@ METHODS: Final[Mapping[str, Method]] = {
     )
 }
 
+LIVE_LINK_SETTINGS: Final[Mapping[str, str]] = {
+    "portals": "as",
+    "interface": "s",
+    "source_address": "s",
+    "sessions": "u",
+    "header_digest": "b",
+    "rate_max": "t",
+}
+"""Settings of the live link; they go into the definition's ``[backup]``."""
+
 CREATE_SETTINGS: Final[Mapping[str, str]] = {
     "primary": "s",
     "backup": "s",
     "credentials": "s",
-    "header_digest": "b",
     "mirror": "s",
+    **LIVE_LINK_SETTINGS,
 }
 """Settings of CreateVolume and the type of each; *primary* and *backup* are required."""
 
@@ -93,12 +103,7 @@ MIRROR_MODES: Final = ("sync", "async", "strict")
 """What *mirror* may be; the first is the default."""
 
 LINK_SETTINGS: Final[Mapping[str, str]] = {
-    "portals": "as",
-    "interface": "s",
-    "source_address": "s",
-    "sessions": "u",
-    "header_digest": "b",
-    "rate_max": "t",
+    **LIVE_LINK_SETTINGS,
     "link_up": "as",
     "link_down": "as",
     "link_timeout_seconds": "u",

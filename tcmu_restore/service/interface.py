@@ -78,6 +78,10 @@ def _parse_mirror(values: Mapping[str, Any]) -> str:
     return mirror
 
 
+def _link(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in LINK_SETTINGS if key in values}
+
+
 class Manager:
     """The methods of Manager1 over one registry."""
 
@@ -130,8 +134,8 @@ class Manager:
             primary=_require(values, "primary"),
             backup=_require(values, "backup"),
             credentials=values.get("credentials"),
-            header_digest=values.get("header_digest", False),
             mirror=_parse_mirror(values),
+            link=_link(values),
         )
         return [size]
 
@@ -167,7 +171,7 @@ class Manager:
             snapshot,
             credentials=values.get("credentials"),
             extents=None if extents is None else [(offset, length) for offset, length in extents],
-            link={key: values[key] for key in LINK_SETTINGS if key in values},
+            link=_link(values),
         )
         return []
 

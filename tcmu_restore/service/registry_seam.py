@@ -300,12 +300,13 @@ class Registry(Protocol):
         primary: str,
         backup: str,
         credentials: str | None,
-        header_digest: bool,
         mirror: str = "sync",
+        link: dict[str, Any] | None = None,
     ) -> int:
         """Define a volume whose bytes are all on *backup*; return its size in bytes.
 
-        *mirror* is one of ``contract.MIRROR_MODES``.
+        *mirror* is one of ``contract.MIRROR_MODES``. *link*: the live link's settings; see
+        ``contract.LIVE_LINK_SETTINGS``.
         """
         ...
 

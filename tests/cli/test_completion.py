@@ -30,6 +30,7 @@ def test_verbs_and_options_are_offered() -> None:
     assert offered("tcmu-restore sta", None) == ["state", "status"]
     assert offered("tcmu-restore merge st", None) == ["start"]
     assert offered("tcmu-restore declare-lost --of", None) == ["--offset"]
+    assert offered("tcmu-restore create v --s", None) == ["--source-address", "--sessions"]
 
 
 def test_names_come_from_the_service(command_line: CommandLine, registry: FakeRegistry) -> None:

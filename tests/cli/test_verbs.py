@@ -24,15 +24,15 @@ CREATE = ("create", "vol0", "--primary", "/dev/p", "--backup", "iscsi://b/iqn.a/
 def test_create_defines_the_volume_makes_its_backstore_and_says_what_is_next(
     command_line: CommandLine, registry: FakeRegistry, lio: FakeLio
 ) -> None:
-    options = ("--credentials", "/etc/c", "--header-digest", "--mirror", "async")
+    options = ("--credentials", "/etc/c", "--mirror", "async")
     outcome = command_line(*CREATE, *options)
     assert outcome.status == 0, outcome
     assert registry.settings["vol0"] == {
         "primary": "/dev/p",
         "backup": "iscsi://b/iqn.a/0",
         "credentials": "/etc/c",
-        "header_digest": True,
         "mirror": "async",
+        "link": {},
     }
     made = lio.objects["vol0"]
     assert made.parameters == {
@@ -126,6 +126,61 @@ def test_create_mirrors_in_step_unless_told_otherwise(
 
 def test_create_without_a_backup_is_a_usage_error(command_line: CommandLine) -> None:
     assert command_line("create", "vol0", "--primary", "/dev/p").status == 2
+
+
+LIVE_LINK = (
+    *("--portal", "h1", "--portal", "h2:3261", "--interface", "eth1", "--sessions", "4"),
+    *("--source-address", "192.0.2.1", "--header-digest", "--rate-max", "5k"),
+)
+
+
+def test_create_takes_the_settings_of_the_live_link(
+    command_line: CommandLine, registry: FakeRegistry
+) -> None:
+    outcome = command_line(*CREATE, *LIVE_LINK)
+    assert outcome.status == 0, outcome
+    assert registry.settings["vol0"]["link"] == {
+        "portals": ["h1", "h2:3261"],
+        "interface": "eth1",
+        "sessions": 4,
+        "source_address": "192.0.2.1",
+        "header_digest": True,
+        "rate_max": 5120,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--interface", "a/b"), "it is not the name of a network interface"),
+        (("--interface", ""), "it is not the name of a network interface"),
+        (("--sessions", "0"), "it must be a number from 1 to 16"),
+        (("--sessions", "two"), "'two' is not a number"),
+        (("--sessions", "-1"), "'-1' is not a number"),
+        (("--sessions", "4294967296"), "'4294967296' is not a number"),
+        (("--source-address", "backup.example.org"), "it is not an IP address"),
+        (("--portal", "h") * 9, "there may be 8 at most"),
+        (("--portal", "h:0"), "the port is not between 1 and 65535"),
+        (("--rate-max", "0"), "rate_max=0 cannot be used"),
+        (("--rate-max", "5kB"), "'5kB' is not a number of bytes"),
+        (("--rate-max", str(2**64)), "is larger than any disk"),
+        (("--link-up", "/bin/true"), "No such option"),
+    ],
+)
+def test_create_with_a_bad_link_is_refused_in_one_sentence(
+    command_line: CommandLine,
+    registry: FakeRegistry,
+    lio: FakeLio,
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    outcome = command_line(*CREATE, *options)
+    assert outcome.status == 2
+    text = outcome.out + outcome.err
+    assert said in text
+    assert len([line for line in text.splitlines() if "rror:" in line or "cannot" in line]) == 1
+    assert registry.volumes == {}
+    assert lio.objects == {}
 
 
 def test_attach_takes_the_settings_of_the_bulk_link(

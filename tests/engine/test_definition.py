@@ -9,13 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tcmu_restore.core.mirroring import MirrorPolicy
 from tcmu_restore.engine.definition import (
     Definition,
     PeerDefinition,
     load_definition,
     save_definition,
 )
-from tcmu_restore.engine.link_settings import LinkSettings
+from tcmu_restore.engine.link_settings import (
+    PORTALS_MAX,
+    SESSIONS_MAX,
+    LinkSettings,
+    parse_link,
+)
 from tcmu_restore.errors import (
     BadDefinitionError,
     BadNameError,
@@ -44,6 +50,49 @@ def test_saved_definition_is_loaded_as_it_was(tmp_path: Path) -> None:
     assert load_definition(tmp_path, "v") == definition
     with pytest.raises(VolumeExistsError):
         save_definition(tmp_path, "v", definition)
+
+
+hosts = st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True)
+portals = st.one_of(
+    hosts,
+    st.builds("{}:{}".format, hosts, st.integers(1, 65535)),
+    st.builds("[{}]".format, st.ip_addresses(v=6)),
+)
+links = st.fixed_dictionaries(
+    {},
+    optional={
+        "portals": st.lists(portals, max_size=PORTALS_MAX),
+        "interface": st.from_regex(r"[^\s/:]{1,15}", fullmatch=True),
+        "source_address": st.ip_addresses().map(str),
+        "sessions": st.integers(1, SESSIONS_MAX),
+        "header_digest": st.booleans(),
+        "rate_max": st.integers(1, 1 << 62),
+    },
+)
+peers = st.builds(
+    PeerDefinition,
+    url=st.text(),
+    credentials=st.none() | st.text(),
+    link=links.map(lambda raw: parse_link(raw, bulk=False)),
+)
+
+
+@given(st.builds(Definition, primary=st.text(), backup=peers, mirror=st.sampled_from(MirrorPolicy)))
+def test_any_definition_is_loaded_as_it_was_saved(
+    tmp_path_factory: pytest.TempPathFactory, definition: Definition
+) -> None:
+    folder = tmp_path_factory.mktemp("d")
+    save_definition(folder, "v", definition)
+    assert load_definition(folder, "v") == definition
+
+
+def test_text_that_toml_escapes_otherwise_than_json_is_kept(tmp_path: Path) -> None:
+    link = parse_link({"interface": "\x7f\N{GRINNING FACE}\x01"}, bulk=False)
+    definition = Definition(
+        "/\N{GRINNING FACE}/\x7f", PeerDefinition("iscsi://h/iqn.a/0", link=link)
+    )
+    save_definition(tmp_path, "v", definition)
+    assert load_definition(tmp_path, "v") == definition
 
 
 def test_options_are_taken(tmp_path: Path) -> None:

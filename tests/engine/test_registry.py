@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from tcmu_restore.engine import creation
 from tcmu_restore.engine.command import CommandKind
+from tcmu_restore.engine.definition import PeerDefinition, load_definition
+from tcmu_restore.engine.link_settings import parse_link
 from tcmu_restore.errors import (
     BadSettingError,
     BlockSizeMismatchError,
@@ -178,6 +181,15 @@ def nothing_changed(rig: Rig) -> bool:
     return not any((rig.folder / name).exists() for name in ("etc/v.toml", "var/v.db"))
 
 
+BAD_LINKS: list[dict[str, Any]] = [
+    {"interface": "a/b"},
+    {"sessions": 0},
+    {"source_address": "backup.example.org"},
+    {"portals": ["h"] * 9},
+    {"link_up": ["/bin/true"], "link_down": ["/bin/true"]},
+]
+
+
 def test_bad_input_to_create_changes_nothing(rig: Rig) -> None:
     async def refused(error: type[RestoreError], **change: Any) -> None:
         settings = {"primary": str(rig.primary), "backup": rig.backup.url} | change
@@ -193,11 +205,60 @@ def test_bad_input_to_create_changes_nothing(rig: Rig) -> None:
         await refused(RestoreError, primary=str(rig.folder / "none"))
         await refused(RestoreError, backup=rig.backup.url.removesuffix("/1"))
         await refused(SourceLoginError, backup=rig.backup.url.replace("disk", "no-such-disk"))
+        for link in BAD_LINKS:
+            await refused(BadSettingError, link=link)
         with pytest.raises(UnknownVolumeError):
             rig.registry.status("v")
         await rig.create()
         with pytest.raises(VolumeExistsError):
             await rig.create()
+
+    run(go)
+
+
+def test_volume_is_created_over_its_link_and_keeps_it(rig: Rig) -> None:
+    """The URL's portal is dead: only the link's leads to the backup."""
+    live = f"127.0.0.1:{rig.backup.port}"
+    link = {
+        "portals": ["127.0.0.3", live],
+        "interface": "lo",
+        "source_address": "127.0.0.77",
+        "sessions": 2,
+        "rate_max": 1 << 20,
+    }
+
+    async def go() -> None:
+        url = rig.backup.url.replace(live, "127.0.0.2:1")
+        settings = {"primary": str(rig.primary), "backup": url, "mirror": "async"}
+        assert await rig.registry.create_volume("v", **settings, link=link) == SIZE
+        definition = load_definition(rig.folder / "etc", "v")
+        assert definition.backup == PeerDefinition(url, None, parse_link(link, bulk=False))
+        async with rig.opened() as engine:
+            assert engine.definition == definition
+            assert await read(engine, 0, 4096) == rig.content[:4096]
+
+    run(go)
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"interface": "nosuch0"}, "over the interface nosuch0: No such device"),
+        ({"source_address": "192.0.2.99"}, "from the address 192.0.2.99: Cannot assign"),
+    ],
+)
+def test_backup_that_its_link_does_not_lead_to_makes_no_volume(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, link: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(creation, "CONNECT_SECONDS", 0.5)
+
+    async def go() -> None:
+        with pytest.raises(SourceUnreachableError, match=said) as caught:
+            await rig.registry.create_volume(
+                "v", primary=str(rig.primary), backup=rig.backup.url, link=link
+            )
+        assert "\n" not in str(caught.value)
+        assert nothing_changed(rig)
 
     run(go)
 

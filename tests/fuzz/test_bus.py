@@ -48,6 +48,8 @@ variants = st.one_of(
     texts.map(lambda text: Variant("s", text)),
     sizes.map(lambda size: Variant("t", size)),
     st.booleans().map(lambda flag: Variant("b", flag)),
+    st.integers(0, 2**32 - 1).map(lambda number: Variant("u", number)),
+    st.lists(texts, max_size=9).map(lambda words: Variant("as", words)),
     st.binary(max_size=9).map(lambda data: Variant("ay", data)),
 )
 settings = st.dictionaries(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tcmu_restore.engine.link_settings import parse_link
 from tcmu_restore.errors import UnknownVolumeError, VolumeExistsError, WrongStateError
 from tcmu_restore.units import GiB, KiB, MiB
 
@@ -103,6 +104,7 @@ def _words(link: dict[str, Any]) -> list[str]:
 
 class FakeRegistry:
     """Volumes are their statuses. ``failures`` raises for a verb, ``merge_steps`` moves a merge.
+    Settings of links are judged by the engine's own parser.
 
     Each status that is read while a merge runs applies one step; the last one ends it.
     """
@@ -133,10 +135,11 @@ class FakeRegistry:
         primary: str,
         backup: str,
         credentials: str | None,
-        header_digest: bool,
         mirror: str = "sync",
+        link: dict[str, Any] | None = None,
     ) -> int:
         self._enter("create", name)
+        parse_link(link or {}, bulk=False)
         if name in self.volumes:
             raise VolumeExistsError(name)
         self.volumes[name] = make_status(name)
@@ -144,8 +147,8 @@ class FakeRegistry:
             "primary": primary,
             "backup": backup,
             "credentials": credentials,
-            "header_digest": header_digest,
             "mirror": mirror,
+            "link": link,
         }
         return SIZE
 
@@ -185,6 +188,7 @@ class FakeRegistry:
         extents: Sequence[tuple[int, int]] | None = None,
         link: dict[str, Any] | None = None,
     ) -> None:
+        parse_link(link or {}, bulk=True)
         selected = [str(extents)] if extents is not None else []
         self._enter("attach", name, snapshot, credentials or "", *selected, *_words(link or {}))
         self._find(name)["snapshot"] = {"source": snapshot, "reachable": True, "reason": ""}

@@ -15,10 +15,17 @@ import pytest
 from dbus_fast import Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
+from tcmu_restore.engine.link_settings import BULK_KEYS, LIVE_KEYS
 from tcmu_restore.errors import ServiceUnavailableError
 from tcmu_restore.options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH
 from tcmu_restore.service import bus as message_bus
-from tcmu_restore.service.contract import ACCESS_DENIED, INTERNAL_ERROR, METHODS
+from tcmu_restore.service.contract import (
+    ACCESS_DENIED,
+    INTERNAL_ERROR,
+    LINK_SETTINGS,
+    LIVE_LINK_SETTINGS,
+    METHODS,
+)
 from tcmu_restore.service.server import serve
 from tests.service.fake_registry import RESYNC, SIZE, FakeRegistry, make_status
 
@@ -69,8 +76,13 @@ def test_create_volume_passes_settings_and_returns_size(bus_address: str) -> Non
     async def session(bus: MessageBus) -> None:
         settings = SETTINGS | {
             "credentials": Variant("s", "/etc/secret"),
-            "header_digest": Variant("b", value=True),
             "mirror": Variant("s", "strict"),
+            "portals": Variant("as", ["192.0.2.7", "h:3261"]),
+            "interface": Variant("s", "eth1"),
+            "source_address": Variant("s", "192.0.2.1"),
+            "sessions": Variant("u", 4),
+            "header_digest": Variant("b", value=True),
+            "rate_max": Variant("t", 5000),
         }
         reply = await call(bus, "CreateVolume", "vol0", settings)
         assert (reply.signature, reply.body) == ("t", [SIZE])
@@ -80,9 +92,21 @@ def test_create_volume_passes_settings_and_returns_size(bus_address: str) -> Non
         "primary": "/dev/p",
         "backup": "iscsi://b/iqn.a/0",
         "credentials": "/etc/secret",
-        "header_digest": True,
         "mirror": "strict",
+        "link": {
+            "portals": ["192.0.2.7", "h:3261"],
+            "interface": "eth1",
+            "source_address": "192.0.2.1",
+            "sessions": 4,
+            "header_digest": True,
+            "rate_max": 5000,
+        },
     }
+
+
+def test_links_have_the_settings_that_the_engine_knows() -> None:
+    assert tuple(LIVE_LINK_SETTINGS) == LIVE_KEYS
+    assert tuple(LINK_SETTINGS) == BULK_KEYS
 
 
 def test_create_volume_without_mirror_mirrors_in_step(bus_address: str) -> None:
@@ -103,6 +127,11 @@ def test_create_volume_without_mirror_mirrors_in_step(bus_address: str) -> None:
         ({"primary": Variant("s", "/dev/p")}, "backup= cannot be used: it is required"),
         (SETTINGS | {"primary": Variant("s", "")}, "primary= cannot be used: it is required"),
         (SETTINGS | {"mirror": Variant("s", "x")}, "it must be one of sync, async, strict"),
+        (SETTINGS | {"link_up": Variant("as", ["/bin/a"])}, "there is no such setting"),
+        (SETTINGS | {"portals": Variant("s", "h")}, "it must be a list of texts"),
+        (SETTINGS | {"portals": Variant("as", ["h"] * 9)}, "there may be 8 at most"),
+        (SETTINGS | {"sessions": Variant("u", 0)}, "it must be a number from 1 to 16"),
+        (SETTINGS | {"source_address": Variant("s", "host")}, "it is not an IP address"),
     ],
 )
 def test_create_volume_with_bad_setting_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -54,12 +55,61 @@ def test_create_with_a_backup_makes_volume_backstore_and_node(
         "primary": "/dev/vdb",
         "backup": BACKUP,
         "credentials": "/etc/c",
-        "header_digest": True,
         "mirror": "async",
+        "link": {"header_digest": True},
     }
     assert lio.objects["vol0"].attributes == {"cmd_time_out": 0}
     assert lio.objects["vol0"].size == SIZE
     assert type(shell.node(f"{NODE}/vol0")).__name__ == "UIRestoreStorageObject"
+
+
+LIVE_LINK = (
+    "portals=192.0.2.7,[fd00::7]:3261 interface=eth0.5 source_address=fd00::2 sessions=4 "
+    "header_digest=true rate_max=5k"
+)
+
+
+@pytest.mark.usefixtures("service")
+def test_create_takes_the_settings_of_the_live_link(shell: Shell, registry: FakeRegistry) -> None:
+    shell(f"{CREATE} {LIVE_LINK}")
+    assert registry.settings["vol0"]["link"] == {
+        "portals": ["192.0.2.7", "[fd00::7]:3261"],
+        "interface": "eth0.5",
+        "source_address": "fd00::2",
+        "sessions": 4,
+        "header_digest": True,
+        "rate_max": 5120,
+    }
+
+
+BAD_LINKS = [
+    ("interface=a/b", "it is not the name of a network interface"),
+    ("sessions=0", "it must be a number from 1 to 16"),
+    ("sessions=two", "sessions: 'two' is not a number"),
+    ("source_address=backup.example.org", "it is not an IP address"),
+    ("portals=" + ",".join("h" * 9), "there may be 8 at most"),
+    ("portals=h,", "portals: its value breaks off"),
+    ('interface="eth1" sessions=4', "interface: its value breaks off"),
+    ("rate_max=5kB", "rate_max: '5kB' is not a number of bytes"),
+    ("header_digest=maybe", "not true|false"),
+]
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(("arguments", "sentence"), BAD_LINKS)
+def test_create_with_a_bad_link_is_refused_in_one_sentence(
+    shell: Shell,
+    registry: FakeRegistry,
+    lio: FakeLio,
+    execution_error: type[Exception],
+    arguments: str,
+    sentence: str,
+) -> None:
+    with pytest.raises(execution_error, match=re.escape(sentence)) as caught:
+        shell(f"{CREATE} {arguments}")
+    assert "\n" not in str(caught.value)
+    assert registry.volumes == {}
+    assert lio.objects == {}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +137,9 @@ def test_plain_create_works_as_before(shell: Shell, lio: FakeLio, arguments: str
         ("name=v primary=/dev/vdb", "Both are needed"),
         ("name=v backup=iscsi://a/b/0", "Both are needed"),
         ("name=v size=1G primary=/dev/vdb backup=iscsi://a/b/0", "not both"),
+        ("name=v size=1G cfgstring=v interface=eth1", "not both"),
+        ("name=v size=1G cfgstring=v mirror=async", "not both"),
+        ("name=v header_digest=false", "Both are needed"),
         ("name=v size=1G", "Give primary and backup, or size and cfgstring"),
         ("name=v", "Give primary and backup, or size and cfgstring"),
     ],
@@ -181,6 +234,46 @@ def test_snapshot_and_merge_verbs_reach_the_service(volume: Shell, registry: Fak
         assert registry.calls[-1] == (f"merge_{action}", "vol0")
     volume(f"{path} merge start")
     volume(f"{path} detach_snapshot")
+    assert registry.volumes["vol0"]["snapshot"] is None
+
+
+def test_attach_takes_the_settings_of_the_bulk_link(volume: Shell, registry: FakeRegistry) -> None:
+    path = f"{NODE}/vol0"
+    volume(
+        f"{path} attach_snapshot {BACKUP} {LIVE_LINK} link_timeout=90 "
+        r"link_up=/sbin/ip,link,set,eth1,alias,a\,b link_down=/bin/true"
+    )
+    assert registry.calls[-1] == (
+        *("attach", "vol0", BACKUP, "", "portals=['192.0.2.7', '[fd00::7]:3261']"),
+        *("interface=eth0.5", "source_address=fd00::2", "sessions=4", "header_digest=True"),
+        *("rate_max=5120", "link_up=['/sbin/ip', 'link', 'set', 'eth1', 'alias', 'a,b']"),
+        *("link_down=['/bin/true']", "link_timeout_seconds=90"),
+    )
+    volume(f"{path} attach_snapshot {BACKUP} header_digest=false")
+    assert registry.calls[-1] == ("attach", "vol0", BACKUP, "", "header_digest=False")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        *BAD_LINKS,
+        ('link_up="/sbin/ip link set eth1 up" link_down=/bin/true', "link_up: its value breaks"),
+        ("link_up=/sbin/ip,link", "link_up and link_down go together"),
+        ("link_up=bin/a link_down=/bin/b", "the absolute path of a program"),
+        ("link_timeout=301", "it must be a number from 1 to 300"),
+        ("link_timeout=1s", "'1s' is not a number"),
+    ],
+)
+def test_attach_with_a_bad_link_is_refused_in_one_sentence(
+    volume: Shell,
+    registry: FakeRegistry,
+    execution_error: type[Exception],
+    arguments: str,
+    sentence: str,
+) -> None:
+    with pytest.raises(execution_error, match=re.escape(sentence)) as caught:
+        volume(f"{NODE}/vol0 attach_snapshot {BACKUP} {arguments}")
+    assert "\n" not in str(caught.value)
     assert registry.volumes["vol0"]["snapshot"] is None
 
 
@@ -284,6 +377,8 @@ def test_completion_offers_actions_paths_and_the_scheme(volume: Shell, tmp_path:
     assert backstore.ui_complete_create({}, path, "primary") == [f"{path}.img "]
     assert backstore.ui_complete_create({}, path, "credentials") == [f"{path}.img "]
     assert backstore.ui_complete_create({}, "i", "backup") == ["iscsi://"]
+    assert node.ui_complete_attach_snapshot({}, "f", "header_digest") == ["false "]
+    assert node.ui_complete_attach_snapshot({}, "e", "interface") == []
     assert backstore.ui_complete_create({}, "t", "header_digest") == ["true "]
     assert backstore.ui_complete_create({}, "s", "mirror") == ["sync", "strict"]
     assert node.ui_complete_replace_primary({}, path, "primary") == [f"{path}.img "]
