@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from ..errors import ServiceUnavailableError
+from ..errors import BadSettingError, ServiceUnavailableError
 from ..options import DBUS_MANAGER, DBUS_NAME, DBUS_PATH, SLOW_SECONDS
 from ..service import bus as message_bus
 from ..service.contract import (
@@ -193,6 +193,7 @@ async def call(
 
     Raises:
         ServiceUnavailableError, ReplyError: As the methods of ``ServiceClient``.
+        BadSettingError: An argument is not UTF-8, which the bus does not carry.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -202,6 +203,8 @@ async def call(
         raise ServiceUnavailableError(reason) from error
     except (OSError, EOFError) as error:
         raise ServiceUnavailableError("the message bus went away") from error
+    except UnicodeEncodeError as error:
+        raise BadSettingError("argument", ascii(error.object)[:80], "it is not UTF-8") from error
     return _result(member, reply)
 
 

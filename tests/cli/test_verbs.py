@@ -108,6 +108,17 @@ def test_create_whose_definition_stays_says_how_to_remove_it(
     assert "nothing was changed. The log" not in outcome.out
 
 
+def test_text_that_the_bus_cannot_carry_is_refused_in_one_sentence(
+    command_line: CommandLine,
+) -> None:
+    outcome = command_line("status", "vol\udcff")
+    assert outcome.status == 2
+    assert outcome.out + outcome.err == (
+        "tcmu-restore: argument='vol\\udcff' cannot be used: it is not UTF-8. "
+        "Nothing was changed.\n"
+    )
+
+
 def test_create_twice_is_refused(command_line: CommandLine) -> None:
     assert command_line(*CREATE).status == 0
     outcome = command_line(*CREATE)

@@ -168,3 +168,10 @@ def test_groff_has_no_warning(page: Path) -> None:
         [groff, "-man", "-ww", "-Tutf8", "-z", page], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("page", [page.name for page in PAGES])
+def test_no_section_stands_twice_in_a_chapter(page: str) -> None:
+    for chapter in re.split(r"^\.SH ", plain(page), flags=re.MULTILINE):
+        found = re.findall(r"^\.SS (\S+ ?[a-z-]*)", chapter, flags=re.MULTILINE)
+        assert len(found) == len(set(found)), chapter.partition("\n")[0]
