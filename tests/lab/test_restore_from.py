@@ -14,7 +14,7 @@ from vagrant.lab import Lab
 from vagrant.scene import BULK_BACKUP, THIN_BACKUP
 
 from .failures.load import Load
-from .failures.stage import MIB, Stage, staged
+from .failures.stage import MIB, STATE_FOLDER, Stage, staged
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -55,7 +55,7 @@ def start_and_kill(stage: Stage) -> None:
         assert job.is_running, f"it ended: {job.wait()}"
         return bool(status["counters"]["regions_merged"] > merged)
 
-    stage.wait_until("merging", is_merging)
+    stage.wait_until("merging", is_merging, seconds=240)
     lab.primary.run("kill -9 $(cat /run/restore.pid)")
     with pytest.raises(GuestScriptError):
         job.wait()
@@ -120,6 +120,26 @@ def test_backup_reboots_in_mid_merge_and_abort_removes_everything(stage: Stage) 
     assert found["restore_from"] is None
     assert found["snapshot"] is None
     assert found["merge"]["state"] == "idle"
+    assert left_on_backup(lab) == NOTHING
+
+
+@pytest.mark.parametrize("step", ["create", "attach", "merge", "detach", "delete"])
+def test_killed_at_any_step_status_names_what_removes_the_rest(stage: Stage, step: str) -> None:
+    lab = stage.lab
+    lab.backup.netem("bulk")
+    lab.primary.run(f"tcmu-restore declare-lost {NAME} --yes")
+    record = f"{STATE_FOLDER}/{NAME}.restore-from.json"
+    lab.primary.run(
+        f"{COMMAND} >/run/restore.out 2>&1 & pid=$!\n"
+        f'until grep -qs \'"step": "{step}"\' {record}; do kill -0 $pid; done\n'
+        "kill -9 $pid",
+        timeout_seconds=300,
+    )
+    found = stage.status()["restore_from"]
+    assert found["remove"] == f"tcmu-restore restore-from {NAME} --abort"
+    lab.primary.run(found["remove"], timeout_seconds=300)
+    assert stage.status()["restore_from"] is None
+    assert stage.status()["snapshot"] is None
     assert left_on_backup(lab) == NOTHING
 
 
