@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from vagrant.lab import Lab
 from vagrant.scene import IQN, THIN_BACKUP, Scene
 
 from .pattern import MIB
+from .refusals import not_refused
 
 pytestmark = pytest.mark.lab
 
@@ -154,42 +154,9 @@ def state_of(scene: Scene) -> str:
     )
 
 
-STILL_WAITING = "Waiting for the service"
-"""What is said after two seconds of a call, which pass soon here; no part of the answer."""
-
-RUN_ALL = """
-import contextlib, io, json, sys
-from tcmu_restore.cli.main import main
-answers = {}
-for case, command in json.load(open("/tmp/cases.json")).items():
-    sys.argv = ["tcmu-restore", *command.split()]
-    output, status = io.StringIO(), 0
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-    answers[case] = [status, output.getvalue()]
-print(json.dumps(answers))
-"""
-"""Runs the command line once for each case, in one interpreter: starting one takes seconds here."""
-
-
 def test_bad_input_is_refused_in_one_sentence(scene: Scene) -> None:
     before = state_of(scene)
-    primary = scene.lab.primary
-    commands = {case: command for case, (command, _) in CASES.items()}
-    primary.put("/tmp/cases.json", json.dumps(commands).encode())
-    primary.put("/tmp/run_all.py", RUN_ALL.encode())
-    answers = json.loads(primary.run("python3 /tmp/run_all.py", timeout_seconds=400))
-    wrong = {}
-    for case, (_, expected) in CASES.items():
-        status, text = answers[case]
-        lines = [line for line in text.splitlines() if line.strip()]
-        sentences = [line for line in lines if not line.startswith(STILL_WAITING)]
-        if status in (0, None) or expected not in text or len(sentences) != 1:
-            wrong[case] = answers[case]
-    assert not wrong
+    assert not not_refused(scene.lab.primary, CASES)
     assert state_of(scene) == before
 
 
