@@ -12,9 +12,9 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -230,71 +230,83 @@ def test_watch_without_a_name_or_a_terminal_is_a_usage_error(
     assert registry.calls == []
 
 
+class WatchedTerminal:
+    """``status a --watch`` of the real command on a terminal of its own."""
+
+    def __init__(self, bus_address: str) -> None:
+        self.controller, self.terminal = pty.openpty()
+        self.before = termios.tcgetattr(self.terminal)
+        code = "from tcmu_restore.cli.main import main; main()"
+        words = (sys.executable, "-c", code, "--bus-address", bus_address)
+        self.process = subprocess.Popen(
+            [*words, "status", "a", "--watch"],
+            stdin=self.terminal,
+            stdout=self.terminal,
+            stderr=self.terminal,
+            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+        )
+        self.seen = b""
+
+    def read_until(self, words: bytes) -> None:
+        """Read what is shown until it holds *words*."""
+        fresh, deadline = b"", time.monotonic() + 20
+        while words not in fresh:
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self.controller], [], [], left)
+            assert ready, f"{words!r} never came; there was {fresh[-500:]!r}"
+            fresh += os.read(self.controller, 65536)
+        self.seen += fresh
+
+    def check_left_as_it_was(self) -> None:
+        """The settings, the cursor and the screen are those from before."""
+        self.read_until(MAIN_SCREEN.encode())
+        assert termios.tcgetattr(self.terminal) == self.before
+        assert self.seen.count(ALTERNATE_SCREEN.encode()) == 1
+        assert self.seen.count(MAIN_SCREEN.encode()) == 1
+        assert self.seen.rindex(SHOW_CURSOR.encode()) > self.seen.rindex(b"Event 49")
+        assert b"Traceback" not in self.seen
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
+        os.close(self.controller)
+
+
+@contextmanager
+def watched_terminal(bus_address: str) -> Iterator[WatchedTerminal]:
+    terminal = WatchedTerminal(bus_address)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
 def test_termination_leaves_the_terminal_as_it_was(
     bus_address: str, registry: FakeRegistry
 ) -> None:
     registry.volumes["a"] = cast(dict[str, Any], busy_status())
-    controller, terminal = pty.openpty()
-    before = termios.tcgetattr(terminal)
-    code = "from tcmu_restore.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "--bus-address", bus_address, "status", "a", "--watch"]
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    with ExitStack() as stack:
-        stack.enter_context(service_thread(registry, bus_address))
-        process = subprocess.Popen(
-            command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        seen = read_until(controller, b"Event 49")
-        process.terminate()
-        seen += read_until(controller, MAIN_SCREEN.encode())
-        assert process.wait(20) == 143
-    assert termios.tcgetattr(terminal) == before
-    os.close(terminal)
-    os.close(controller)
-    assert seen.rindex(SHOW_CURSOR.encode()) > seen.rindex(b"Event 49")
-    assert b"Traceback" not in seen
+    with service_thread(registry, bus_address), watched_terminal(bus_address) as watched:
+        watched.read_until(b"Event 49")
+        watched.process.terminate()
+        assert watched.process.wait(20) == 143
+        watched.check_left_as_it_was()
 
 
 def test_real_terminal_sees_a_restart_through_and_is_left_as_it_was(
-    bus_address: str, registry: FakeRegistry, tmp_path: Path
+    bus_address: str, registry: FakeRegistry
 ) -> None:
     registry.volumes["a"] = cast(dict[str, Any], busy_status())
-    controller, terminal = pty.openpty()
-    before = termios.tcgetattr(terminal)
-    code = "from tcmu_restore.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "--bus-address", bus_address, "status", "a", "--watch"]
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
     with ExitStack() as stack:
         first = stack.enter_context(ExitStack())
         first.enter_context(service_thread(registry, bus_address))
-        process = subprocess.Popen(
-            command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        seen = read_until(controller, b"Event 49")
+        watched = stack.enter_context(watched_terminal(bus_address))
+        watched.read_until(b"Event 49")
         first.close()
-        seen += read_until(controller, b"No answer since")
+        watched.read_until(b"No answer since")
         registry.volumes["a"] |= {"conditions": conditions("in_sync")}
         stack.enter_context(service_thread(registry, bus_address))
-        seen += read_until(controller, b"when in_sync")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
-    seen += read_until(controller, MAIN_SCREEN.encode())
-    assert termios.tcgetattr(terminal) == before
-    os.close(terminal)
-    os.close(controller)
-    assert seen.count(ALTERNATE_SCREEN.encode()) == seen.count(MAIN_SCREEN.encode()) == 1
-    assert seen.rindex(SHOW_CURSOR.encode()) > seen.rindex(b"Event 49")
-    assert b"Traceback" not in seen
-
-
-def read_until(descriptor: int, words: bytes) -> bytes:
-    seen, deadline = b"", time.monotonic() + 20
-    while words not in seen:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"{words!r} never came; there was {seen[-500:]!r}"
-        seen += os.read(descriptor, 65536)
-    return seen
+        watched.read_until(b"when in_sync")
+        watched.process.send_signal(signal.SIGINT)
+        assert watched.process.wait(20) == 130
+        watched.check_left_as_it_was()
