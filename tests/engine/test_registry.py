@@ -74,7 +74,8 @@ def test_restart_in_mid_merge_goes_on_and_copies_nothing_twice(rig: Rig) -> None
         await rig.create()
         rig.options("merge_step = 65536\nmerge_depth = 1\n")
         async with rig.opened() as engine:
-            await rig.registry.attach_snapshot("v", rig.snapshot.url)
+            slow = {"rate_max": SIZE // 2}  # the merge must not end before the flush
+            await rig.registry.attach_snapshot("v", rig.snapshot.url, link=slow)
             await rig.registry.merge_start("v")
             while engine.volume.state.counters.regions_merged < 300:
                 await asyncio.wait_for(_next_turn(), 10)
