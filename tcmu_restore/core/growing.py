@@ -2,8 +2,9 @@
 
 GROW-1: the new area is lost, and neither in doubt nor stale: no write to it was ever acknowledged,
 so the backup's bytes are the truth there, and a snapshot of the grown backup may fill it. A last
-region that was shorter than the others and is current keeps its kind: its new bytes are copied
-from the backup and flushed first (MAP-1).
+region that was shorter than the others keeps its kind: its new bytes are copied from the backup and
+flushed first (MAP-1), also if it is lost, for the last commit may call it current, and the disk may
+keep it. What is being fetched of it lacks them, and populates nothing.
 GROW-2: the new size is durable before any command beyond the old one is taken.
 """
 
@@ -39,11 +40,10 @@ async def grow(state: VolumeState, size: int) -> None:
         raise WrongStateError("the volume", "resize", "its primary is failed; replace it first")
     rest = plan_rest(state.geometry, grown)
     if rest is not None:
-        last = state.geometry.regions(rest)
-        state.fetches.spoil(state.geometry.extent_of(last))  # they have no lock, and not the rest
-        if state.overwrite_map.is_current(last):
-            await _copy_rest(state, rest)
+        await _copy_rest(state, rest)
     await CommitSize(size)
+    if rest is not None:  # fetches have no lock, may have begun a moment ago, and lack the rest
+        state.fetches.spoil(grown.align_out(rest))
     state.grow(grown)
 
 

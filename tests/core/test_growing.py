@@ -150,6 +150,30 @@ def test_map_1_the_rest_of_a_short_region_is_flushed_before_the_size_is_committe
     assert rest.extent == Extent(rig.before.size, REGION - BLOCK)
 
 
+@pytest.mark.parametrize("kind", ["current", "stale"])
+def test_grow_1_the_rest_is_copied_though_its_region_is_lost_by_now(kind: str) -> None:
+    """The last commit may call it current: killed then, the volume opens with those sets."""
+    rig = Grown(BLOCK, 2 * REGION, [kind] * (REGIONS + 1))
+    sets = copies(rig.volume.state.overwrite_map.sets)
+    rig.volume.state.lose(BitMap64([REGIONS]))
+    rig.grow()
+    state = new_volume(0, tail=rig.size).state
+    state.overwrite_map = OverwriteMap(state.geometry.region_count, sets)
+    rig.driver.volume = rig.volume = Volume(state)
+    assert rig.read() == rig.truth
+
+
+def test_grow_1_a_disk_given_back_keeps_the_last_region_whole() -> None:
+    rig = Grown(BLOCK, 2 * REGION, ["current"] * (REGIONS + 1))
+    state = rig.volume.state
+    state.lose(BitMap64([REGIONS]))  # a sector could not be read
+    rig.grow()
+    state.fail_primary(RestoreError())
+    state.adopt_primary(same_disk=True)
+    assert REGIONS in state.overwrite_map.sets.current
+    assert rig.read() == rig.truth
+
+
 def test_grow_2_nothing_beyond_the_old_size_is_taken_before_the_commit() -> None:
     rig = Grown(0, REGION, ["lost"] * (REGIONS + 1))
     sizes = []
@@ -165,11 +189,22 @@ def test_grow_2_nothing_beyond_the_old_size_is_taken_before_the_commit() -> None
     assert sizes == [rig.before.size]
 
 
-def test_a_fetch_of_the_short_region_under_way_populates_nothing() -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_fetch_of_the_short_region_under_way_populates_nothing(is_late: bool) -> None:
+    """Also one that begins while the size is being committed: a read takes no lock."""
     rig = Grown(BLOCK, REGION, ["lost"] * (REGIONS + 1))
     state = rig.volume.state
     fetch = Fetch(Extent(5 * REGION, REGION + BLOCK))
-    state.fetches.add(fetch)
+    perform = rig.driver.perform
+
+    def begin_late(effect: Any) -> Any:
+        if is_late and isinstance(effect, CommitSize):
+            state.fetches.add(fetch)
+        return perform(effect)
+
+    rig.driver.perform = begin_late  # type: ignore[method-assign]
+    if not is_late:
+        state.fetches.add(fetch)
     rig.grow()
     assert list(fetch.spoiled) == [REGIONS]
     assert state.fetches.joinable(5) is fetch
