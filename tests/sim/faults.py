@@ -10,8 +10,8 @@ from tcmu_restore.core.effects import Flush, Leg
 from tcmu_restore.errors import SourceReadError
 
 from .oracle import Oracle
-from .stores import SimStore
-from .world import SIZE, UNITS, Task, World
+from .stores import UNIT, SimStore
+from .world import Task, World
 
 FAULTS: Final = (
     "crash",
@@ -75,6 +75,9 @@ class Faults:
         """The state's file system is full."""
         self.world.commits_fail = True
 
+    def unit(self) -> int:
+        return self.rng.randrange(self.world.geometry.size // UNIT)
+
     # --- the backup and the links ---------------------------------------------------------------
 
     def cut_link(self) -> None:
@@ -114,7 +117,7 @@ class Faults:
         self.world.is_snapshot_linked = False
 
     def bad_backup_sector(self) -> None:
-        self.world.backup.bad.add(self.rng.randrange(UNITS))
+        self.world.backup.bad.add(self.unit())
 
     def backup_fails_writes(self) -> None:
         self.world.backup.fails_writes = True
@@ -123,7 +126,7 @@ class Faults:
 
     def bad_sector(self) -> None:
         self.losses += 1
-        self.world.slot.spoil(self.rng.randrange(UNITS))
+        self.world.slot.spoil(self.unit())
 
     def disk_fails_writes(self) -> None:
         self.losses += 1
@@ -150,7 +153,8 @@ class Faults:
             self.world.slot.power_cut(self.rng)  # closing it may drop what was not flushed
             self.world.slot.is_closed_by_kernel = False
         else:
-            self.world.slot = SimStore("disk", bytes([self.rng.randrange(256)]) * SIZE)
+            filler = bytes([self.rng.randrange(256)])
+            self.world.slot = SimStore("disk", filler * self.world.geometry.size)
 
     # --- mending ----------------------------------------------------------------------------------
 

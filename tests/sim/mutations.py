@@ -330,4 +330,61 @@ MUTATIONS = (
         "            outdated = state.backup_only | state.overwrite_map.sets.outdated",
         "            outdated = state.backup_only",
     ),
+    Mutation(
+        "the new size is not committed",
+        "GROW-2",
+        "growing",
+        "    await CommitSize(size)\n",
+        "",
+    ),
+    Mutation(
+        "the volume has its new size before that is durable",
+        "GROW-2",
+        "growing",
+        "    state.grow(grown)\n",
+        "",
+        ("    await CommitSize(size)\n", "    state.grow(grown)\n    await CommitSize(size)\n"),
+    ),
+    Mutation(
+        "grown regions count as current",
+        "GROW-1",
+        "overwrite_map",
+        "        assert self._sets.within(new) == RegionSets.empty()"
+        "  # GROW-1: lost, and of no kind\n",
+        "        self.mark_fetched(new)\n",
+    ),
+    Mutation(
+        "the rest of a short region is not copied",
+        "GROW-1",
+        "growing",
+        "        await _copy_rest(state, rest)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "the rest of a short region is copied only if that is current",
+        "GROW-1",
+        "growing",
+        "    if rest is not None:\n",
+        "    if rest and state.overwrite_map.is_current(grown.regions(rest)):\n",
+    ),
+    Mutation(
+        "the rest of a short region is not flushed",
+        "MAP-1",
+        "growing",
+        "        await Flush(Leg.PRIMARY)\n",
+        "",
+    ),
+    Mutation(
+        "a fetch of a short region that began while the size was committed is used",
+        "GROW-1",
+        "growing",
+        "        state.fetches.spoil(grown.align_out(rest))\n",
+        "        pass\n",
+        (
+            "    await CommitSize(size)\n",
+            "    if rest is not None:\n"
+            "        state.fetches.spoil(state.geometry.align_out(Extent(rest.offset - 1, 1)))\n"
+            "    await CommitSize(size)\n",
+        ),
+    ),
 )

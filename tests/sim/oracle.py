@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .stores import UNIT
@@ -30,8 +29,16 @@ class Oracle:
 
     def __init__(self, content: bytes) -> None:
         self.clock = 0
-        self.units = [[Entry(content[at : at + UNIT], 0, 0)] for at in range(0, len(content), UNIT)]
+        self.size = len(content)
+        """Bytes that hosts were told of."""
+        self.units: list[list[Entry]] = []
+        self.backup_grew(content)
         self.readings: list[Reading] = []
+
+    def backup_grew(self, content: bytes) -> None:
+        """The backup holds *content* behind what it held: that is right until hosts write there."""
+        for at in range(0, len(content), UNIT):
+            self.units.append([Entry(content[at : at + UNIT], 0, 0)])
 
     def tick(self) -> int:
         self.clock += 1
@@ -106,13 +113,15 @@ class Oracle:
         self.units[unit] = [Entry(value, at, at) for value in sorted(allowed)] + pending
         self._widen_readings(unit, allowed)
 
-    def crashed(self, content: Iterable[bytes | None], unsettled: set[int]) -> None:
+    def crashed(self, content: list[bytes | None], unsettled: set[int]) -> None:
         """After a crash each unit holds one of its entries; from now on that one.
 
         None: nobody can read the unit; whatever it may hold, it may hold later. *unsettled* units
         are served by the backup, which has not flushed them: it may still fall back to any of the
         others, none of which was promised.
         """
+        assert len(content) * UNIT >= self.size, "after a crash the volume is smaller (GROW-2)"
+        self.size = len(content) * UNIT
         self.readings.clear()
         now = self.tick()
         for unit, found in enumerate(content):

@@ -19,10 +19,11 @@ from tcmu_restore.core.volume import Volume
 from tcmu_restore.errors import MiscompareError, RestoreError
 
 from .faults import FAULTS, Faults
+from .growth import Growth
 from .oracle import Entry, Oracle, Reading
 from .races import Races
 from .stores import UNIT
-from .world import REGION, REGIONS, UNITS, World
+from .world import REGION, World
 
 ROUNDS = 4
 STEPS = 80
@@ -41,7 +42,8 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = Random(seed)
-        self.world = World(self.rng)
+        self.growth = Growth(self, seed, ROUNDS * STEPS)
+        self.world = World(self.rng, self.growth.first_size)
         self.oracle = Oracle(bytes(self.world.backup.cached))
         self.world.on_accept = self.accepted
         self.faults = Faults(self.world, self.oracle, self.rng)
@@ -50,6 +52,7 @@ class Simulation:
         self.trace: list[str] = []
         self.replacing: Volume | None = None
         self.preparing: Volume | None = None
+        self.growing: Volume | None = None
         self.merging: Volume | None = None
         """The volume that *order* is for."""
         self.order = MergeOrder(self.world.volume.state)
@@ -65,6 +68,9 @@ class Simulation:
 
     def step(self, number: int) -> None:
         rng, world = self.rng, self.world
+        if number in self.growth.steps:
+            self.trace.append(f"{number}: grow {self.growth.step()}")
+            return
         roll = rng.random()
         if roll < 0.06:
             if self.enabled:
@@ -107,11 +113,17 @@ class Simulation:
         raise AssertionError
 
     def extent(self) -> Extent:
-        unit = self.rng.randrange(UNITS)
-        length = self.rng.randrange(1, min(20, UNITS - unit) + 1)
+        units = self.oracle.size // UNIT
+        unit = self.rng.randrange(units)
+        length = self.rng.randrange(1, min(20, units - unit) + 1)
         if self.rng.random() < 0.3:  # whole regions
-            unit, length = unit - unit % (REGION // UNIT), REGION // UNIT
+            return self.world.geometry.extent_of(
+                range(unit * UNIT // REGION, unit * UNIT // REGION + 1)
+            )
         return Extent(unit * UNIT, length * UNIT)
+
+    def region(self) -> int:
+        return self.rng.randrange(self.world.geometry.region_count)
 
     def begin_write(self) -> Extent:
         extent = self.extent()
@@ -183,8 +195,9 @@ class Simulation:
         volume = self.world.volume
         if self.world.snapshot is None:
             return None
-        cursor = self.rng.randrange(2 * REGIONS)
-        if cursor < REGIONS:
+        regions = self.world.geometry.region_count
+        cursor = self.rng.randrange(2 * regions)
+        if cursor < regions:
             step = plan_merge_step(volume.state, cursor, 2 * REGION).step
         else:
             step = self.next_in_order()
@@ -207,7 +220,7 @@ class Simulation:
 
     def begin_resync(self) -> Extent | None:
         volume = self.world.volume
-        extent = plan_resync_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
+        extent = plan_resync_step(volume.state, self.region(), 2 * REGION)
         if extent is not None:
             self.world.start(volume.resync_step(extent), _nothing)
         return extent
@@ -215,7 +228,7 @@ class Simulation:
     def begin_verify(self) -> Extent | None:
         """Both sides must hold alike what is current and not stale, at any moment (MIR-1)."""
         volume, found = self.world.volume, BitMap64()
-        extent = plan_verify_step(volume.state, self.rng.randrange(REGIONS), 2 * REGION)
+        extent = plan_verify_step(volume.state, self.region(), 2 * REGION)
 
         def done(_: Any) -> None:
             assert not found, f"verify: both sides differ at {list(found)}"
@@ -251,7 +264,7 @@ class Simulation:
             world.declared.update(range(extent.offset // REGION, -(-extent.end // REGION)))
             world.start(world.volume.declare_lost(extent), _nothing)
             return "declare"
-        if self.preparing is world.volume:
+        if world.volume in (self.preparing, self.growing):
             return "nothing"  # a snapshot is taken when it is prepared for
         if roll < 0.8:
             self.prepare_snapshot()
@@ -259,20 +272,25 @@ class Simulation:
         return self.attach()
 
     def attach(self) -> str:
-        """Attach a snapshot taken now, of everything or of some extents."""
+        """Attach a snapshot taken now, of everything or of some extents; or the older one."""
+        if self.world.older is not None and self.rng.random() < 0.4:
+            self.world.use_older()
+            return "attach the older one"
         is_part = self.rng.random() < 0.4
         parts = [self.extent() for _ in range(self.rng.randrange(1, 4))] if is_part else None
-        self.world.attach_snapshot(parts)
+        if not self.world.attach_snapshot(parts):
+            return "attach: refused"
         return "attach" if parts is None else f"attach {', '.join(map(str, parts))}"
 
     def prepare_snapshot(self) -> None:
-        self.world.snapshot = None
+        self.world.snapshot = self.world.older = None
         self.preparing = self.world.volume
         self.world.start(self.world.volume.prepare_snapshot(), self.prepared)
 
     def begin_replace(self) -> str:
         world = self.world
-        if not world.volume.state.is_diskless or self.replacing is world.volume:
+        is_busy = world.volume in (self.replacing, self.growing)
+        if is_busy or not world.volume.state.is_diskless:
             return "nothing"
         self.replacing = world.volume
         same = world.slot is world.identity and not world.slot.is_away and self.rng.random() < 0.6
@@ -288,7 +306,8 @@ class Simulation:
 
     def accepted(self, regions: BitMap64) -> None:
         for region in regions:
-            for unit in range(region * REGION // UNIT, (region + 1) * REGION // UNIT):
+            extent = self.world.geometry.extent_of(range(region, region + 1))
+            for unit in range(extent.offset // UNIT, extent.end // UNIT):
                 self.oracle.accepted(unit, self.world.backup.possible(unit))
 
     # --- what must hold at the end ------------------------------------------------------------
@@ -302,7 +321,7 @@ class Simulation:
         self.resync_all()
         if world.snapshot is not None and self.rng.random() < 0.5:
             self.merge_all()
-        for region in range(REGIONS):
+        for region in range(world.geometry.region_count):
             self.check_region(region)
         self.resync_all()
         self.compare_legs()
@@ -325,7 +344,7 @@ class Simulation:
 
     def resync_all(self) -> None:
         state = self.world.volume.state
-        for _ in range(2 * REGIONS):
+        for _ in range(2 * state.geometry.region_count):
             extent = plan_resync_step(state, 0, 4 * REGION)
             if extent is None:
                 return
@@ -341,7 +360,8 @@ class Simulation:
         while not state.is_diskless:
             step = self.order.next_step(self.rng.choice([REGION, 2 * REGION]))
             if step is None:
-                left = state.selection.within(state.overwrite_map.fillable_in(range(REGIONS)))
+                every = range(state.geometry.region_count)
+                left = state.selection.within(state.overwrite_map.fillable_in(every))
                 assert not left, f"a merge passed over regions {list(left)}"
                 return
             regions = BitMap64(state.geometry.regions(step.extent))
@@ -353,13 +373,13 @@ class Simulation:
 
     def check_region(self, region: int) -> None:
         state = self.world.volume.state
-        memory = bytearray(REGION)
         if region in state.overwrite_map.sets.outdated:
             assert self.faults.losses, f"region {region}: outdated, and nothing was ever lost"
             return
-        extent = Extent(region * REGION, REGION)
+        extent = state.geometry.extent_of(range(region, region + 1))
+        memory = bytearray(extent.length)
         self.must_succeed(self.world.volume.read(extent, buffers_of(memory)), f"region {region}")
-        for start in range(0, REGION, UNIT):
+        for start in range(0, extent.length, UNIT):
             self.oracle.check_quiet(
                 (extent.offset + start) // UNIT, bytes(memory[start : start + UNIT]), "the volume"
             )
@@ -367,7 +387,8 @@ class Simulation:
     def compare_legs(self) -> None:
         sets, disk = self.world.volume.state.overwrite_map.sets, self.world.attached
         for region in sets.current:  # MIR-3
-            part = slice(region * REGION, (region + 1) * REGION)
+            extent = self.world.geometry.extent_of(range(region, region + 1))
+            part = slice(extent.offset, extent.end)
             assert disk is not None
             assert disk.cached[part] == self.world.backup.cached[part], f"legs differ: {region}"
 

@@ -29,6 +29,11 @@ class SimStore:
         self.is_closed_by_kernel = False
         """It was away since it was opened: that descriptor stays useless."""
 
+    def grow(self, content: bytes) -> None:
+        """Give it more bytes, which hold *content*."""
+        self.durable += content
+        self.cached += content
+
     @property
     def is_dead(self) -> bool:
         return self.is_away or self.is_closed_by_kernel

@@ -13,9 +13,6 @@ import pytest
 
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.core.effects import (
-    AdoptPrimary,
-    CommitIntent,
-    CommitMap,
     Effect,
     FindZeros,
     Flush,
@@ -40,7 +37,7 @@ from tcmu_restore.errors import (
 
 from .run import Simulation
 from .stores import UNIT
-from .world import REGION, UNITS
+from .world import REGION, SIZE, Commit
 
 Workload = Callable[["Run"], None]
 
@@ -63,7 +60,7 @@ class Run(Simulation):
         self.effects += 1
         is_now = self.effects == self.fatal and self.kind in ("once", "from then on")
         if is_now or (self.effects > self.fatal and self.kind == "from then on"):
-            if isinstance(effect, (CommitMap, CommitIntent, AdoptPrimary)):
+            if isinstance(effect, Commit):
                 self.world.commits.pop(0)
             if isinstance(effect, Read) and effect.leg is Leg.PRIMARY:
                 first, last = effect.extent.offset // UNIT, effect.extent.end // UNIT
@@ -82,10 +79,19 @@ class Run(Simulation):
             assert ready, "deadlock"
             self.world.complete(*self.rng.choice(ready))
 
+    def grow(self, units: int) -> None:
+        size = SIZE + units * UNIT
+        self.growth.sizes.append(size)
+        self.world.slot.grow(b"\xdd" * (size - len(self.world.slot.cached)))
+        self.growth.begin()
+        self.go()
+
     # --- steps of a workload --------------------------------------------------------------------
 
     def write(self, unit: int, units: int, *, fua: bool = False, zero: bool = False) -> None:
         extent = Extent(unit * UNIT, units * UNIT)
+        if extent.end > self.oracle.size:
+            return  # it did not grow
         data = bytes(extent.length) if zero else bytes([65 + unit % 26]) * extent.length
         entries = self.oracle.begin_write(extent.offset, data)
         self.send_write(extent, None if zero else data, entries, fua, 0)
@@ -93,6 +99,8 @@ class Run(Simulation):
 
     def read(self, unit: int, units: int) -> None:
         memory = bytearray(units * UNIT)
+        if unit * UNIT + len(memory) > self.oracle.size:
+            return
         reading = self.oracle.begin_read(unit * UNIT, len(memory))
         procedure = self.world.volume.read(Extent(unit * UNIT, len(memory)), buffers_of(memory))
         self.world.start(procedure, lambda error: self.read_done(reading, memory, error))
@@ -154,7 +162,7 @@ def restore(run: Run) -> None:
     run.flush()
     run.checkpoint()
     run.checkpoint()
-    run.read(0, UNITS)
+    run.read(0, SIZE // UNIT)
 
 
 def outage(run: Run) -> None:
@@ -223,7 +231,23 @@ def forgetful_backup(run: Run) -> None:
     run.checkpoint()
 
 
-WORKLOADS = (restore, outage, lost_disk, disk_given_back, forgetful_backup)
+def growth(run: Run) -> None:
+    """The volume grows, in the end out of a short last region that is current and written to."""
+    run.write(60, 4)
+    run.grow(21)
+    run.write(62, 6)
+    run.write(SIZE // UNIT + 17, 2, fua=True)
+    run.read(SIZE // UNIT, 20)
+    run.grow(30)
+    run.read(SIZE // UNIT, 20)
+    run.write(SIZE // UNIT + 19, 2, zero=True)
+    run.merge()
+    run.flush()
+    run.checkpoint()
+    run.checkpoint()
+
+
+WORKLOADS = (restore, outage, lost_disk, disk_given_back, forgetful_backup, growth)
 
 
 @pytest.mark.sim

@@ -50,9 +50,10 @@ from .stores import UNIT, SimStore
 REGION = 4096
 REGIONS = 8
 SIZE = REGIONS * REGION
-UNITS = SIZE // UNIT
 
-Commit = CommitMap | CommitIntent | AdoptPrimary
+Commit = CommitMap | CommitIntent | AdoptPrimary | CommitSize
+Snapshot = tuple[bytes, list[Extent] | None]
+"""What it holds, and what of that it covers; None: everything."""
 
 
 class Task:
@@ -93,12 +94,14 @@ def heat_fact(rng: Random) -> dict[str, Any]:
 class World:
     """Stores, links and the durable state; survives crashes, unlike the volume."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, size: int = SIZE) -> None:
         self.rng = rng
-        content = rng.randbytes(SIZE)
+        self.size = size
+        """Bytes of the volume, as the state file has it."""
+        content = rng.randbytes(size)
         self.speeds = Random(content[:8])
         """Which source is the faster one; apart from *rng*, or each old seed were another one."""
-        self.slot = SimStore("disk", bytes([0xEE]) * SIZE)
+        self.slot = SimStore("disk", bytes([0xEE]) * size)
         """The disk in the host's slot."""
         self.recorded = self.slot
         """The disk whose identity the state file has."""
@@ -110,6 +113,8 @@ class World:
         self.snapshot: bytes | None = None
         self.selected: list[Extent] | None = None
         """What the snapshot covers; it holds nonsense elsewhere. None: everything."""
+        self.older: Snapshot | None = None
+        """A snapshot that was detached so that the volume could grow."""
         self.epoch = 0
         self.is_linked = self.is_snapshot_linked = True
         self.commits_fail = False
@@ -129,10 +134,15 @@ class World:
         self.heat_fact = heat_fact(Random(content))
         self.volume = self.open_volume()
 
+    @property
+    def geometry(self) -> Geometry:
+        """The volume's, as it is now."""
+        return self.volume.state.geometry
+
     def open_volume(self) -> Volume:
         """Do as ``opening.open_engine``."""
-        geometry = Geometry(SIZE, 512, REGION, 2 * REGION)
-        overwrite_map = SimMap(REGIONS, self.sets.within(range(CHUNK_REGIONS)))
+        geometry = Geometry(self.size, 512, REGION, 2 * REGION)
+        overwrite_map = SimMap(geometry.region_count, self.sets.within(range(CHUNK_REGIONS)))
         overwrite_map.on_accept = lambda regions: self.on_accept(regions)  # noqa: PLW0108 - set later
         state = VolumeState(
             geometry,
@@ -170,17 +180,40 @@ class World:
         bad = {unit * UNIT // REGION for unit in self.attached.was_bad}
         assert set(regions) <= bad | self.declared, "a region was lost without a reason"
 
-    def attach_snapshot(self, selected: list[Extent] | None) -> None:
-        """Attach a snapshot of what the backup holds now; of *selected* bytes only, or of all."""
+    def attach_snapshot(self, selected: list[Extent] | None) -> bool:
+        """Attach a snapshot of what the backup holds now; of *selected* bytes only, or of all.
+
+        Do as ``snapshot_verbs.attach``: one of another size than the volume's is refused (MRG-2).
+        """
+        content = bytes(self.backup.cached)
+        if len(content) != self.geometry.size:
+            return False
+        self.use_snapshot(content, selected)
+        return True
+
+    def use_snapshot(self, content: bytes, selected: list[Extent] | None) -> None:
+        """Let *content* answer for *selected*; elsewhere, and beyond its end, it is nonsense."""
         self.selected = selected
-        self.snapshot = bytes(self.backup.cached)
+        self.snapshot = content
         if selected is not None:
-            nonsense = bytearray(self.rng.randbytes(SIZE))
+            nonsense = bytearray(self.rng.randbytes(self.geometry.size))
             for extent in selected:
-                nonsense[extent.offset : extent.end] = self.snapshot[extent.offset : extent.end]
+                nonsense[extent.offset : extent.end] = content[extent.offset : extent.end]
             self.snapshot = bytes(nonsense)
-        state = self.volume.state
-        state.selection = select(state.geometry, selected)
+        self.volume.state.selection = select(self.geometry, selected)
+
+    def use_older(self) -> None:
+        """Attach the snapshot again that was detached: it covers what the volume was then."""
+        assert self.older is not None
+        content, selected = self.older
+        self.use_snapshot(content, selected or [Extent(0, len(content))])
+
+    def detach_snapshot(self) -> None:
+        """Do as ``VolumeEngine.drop_snapshot``."""
+        if self.snapshot is not None:
+            self.older = self.snapshot, self.selected
+        self.snapshot = self.selected = None
+        self.volume.state.selection = select(self.geometry, None)
 
     # --- tasks --------------------------------------------------------------------------
 
@@ -271,7 +304,7 @@ class World:
             case Flush(leg):
                 self.store(leg).flush(self.rng)
                 return self.epoch if leg is Leg.BACKUP else 0
-            case CommitMap() | CommitIntent() | AdoptPrimary():
+            case CommitMap() | CommitIntent() | AdoptPrimary() | CommitSize():
                 self.commits.pop(0)
                 if self.commits_fail:
                     self.landed = effect if self.rng.random() < 0.3 else None
@@ -280,8 +313,6 @@ class World:
                 self.commit(effect)
                 if isinstance(effect, AdoptPrimary):
                     self.attached = self.identity = self.slot
-            case CommitSize():
-                raise AssertionError("the simulated volume does not grow")
             case FindZeros(extent):
                 return self.find_zeros(extent)
             case Lock() | Wait() | Spawn() | AllOf():
@@ -293,6 +324,9 @@ class World:
     def commit(self, effect: Commit) -> None:
         if isinstance(effect, CommitIntent):
             self.zones = (self.zones | set(effect.armed)) - set(effect.disarmed)
+            return
+        if isinstance(effect, CommitSize):
+            self.size = effect.size
             return
         if effect.image.chunks:
             self.sets = effect.image.chunks[0]
@@ -393,13 +427,13 @@ class World:
         self.volume = self.open_volume()
 
     def lost(self) -> BitMap64:
-        return self.volume.state.overwrite_map.lost_in(range(REGIONS))
+        return self.volume.state.overwrite_map.lost_in(range(self.geometry.region_count))
 
     def content(self) -> list[bytes | None]:
         """What a reader would see now, unit by unit, read by hand through the map."""
         sets = self.volume.state.overwrite_map.sets
         found: list[bytes | None] = []
-        for unit in range(UNITS):
+        for unit in range(self.geometry.size // UNIT):
             region, start = unit * UNIT // REGION, unit * UNIT
             store: SimStore | None = self.backup
             if region in sets.current:
