@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    RestoreError,
-    StateCorruptError,
-    StateNewerError,
-    StateWriteError,
-    UnfinishedRestoreError,
-    VolumeExistsError,
-    VolumeInUseError,
-    VolumeNotOpenError,
-    WrongStateError,
-)
-from ..log_line import log_line
-from ..options import DEFINITION_DIR, STATE_DIR, VOLUME_NAME, VolumeOptions
-from ..remote.record import describe_record, record_path
-from ..sources.file import check_unused
-from ..sources.iscsi_url import parse_iscsi_url
+from ..errors import VolumeInUseError, VolumeNotOpenError, WrongStateError
+from ..options import DEFINITION_DIR, STATE_DIR
+from ..remote.record import describe_record
 from . import job_verbs, loss_verbs, retirement, snapshot_verbs
-from .bulk_link import FACT as BULK_LINK
-from .bulk_link import closed_status, take_down_recorded
-from .creation import first_facts, probe_backup, probe_primary
-from .definition import (
-    Definition,
-    PeerDefinition,
-    check_name,
-    definition_path,
-    load_definition,
-    make_private,
-    parse_mirror,
-    save_definition,
-)
+from .closed_volumes import ClosedVolumes
+from .definition import Definition, PeerDefinition, check_name, parse_mirror
 from .device_watch import DeviceWatch
 from .link_settings import parse_link
 from .map_summary import summarize
@@ -47,13 +21,8 @@ from .resize import resize
 from .shipped_disks import ShippedDisks
 from .shipped_survey import Places
 from .snapshot_extents import check_extents
-from .state_db import StateDb
-from .state_files import BESIDE
-from .state_rebuild import rebuild
 from .status import describe
 from .volume_engine import VolumeEngine
-
-log = logging.getLogger(__name__)
 
 
 class VolumeRegistry:
@@ -69,6 +38,7 @@ class VolumeRegistry:
         self.definition_dir = definition_dir
         self.state_dir = state_dir
         self.on_change: Callable[[str, str], None] = lambda name, state: None
+        self._closed = ClosedVolumes(definition_dir, state_dir)
         self._open: dict[str, VolumeEngine] = {}
 
         self._watch: DeviceWatch | None = None
@@ -94,16 +64,15 @@ class VolumeRegistry:
         if self._shipped is not None:
             self._shipped.appeared(names)
 
-    # --- definitions --------------------------------------------------------------------
+    # --- definitions and state files: see ``closed_volumes`` ------------------------------
 
     def check(self, name: str) -> None:
         """Raise a RestoreError if *name* cannot be opened, as far as this host alone can tell."""
-        load_definition(self.definition_dir, name)
+        self._closed.check(name)
 
     def list_volumes(self) -> list[str]:
         """Return the names of all defined volumes, sorted."""
-        names = (path.stem for path in self.definition_dir.glob("*.toml"))
-        return sorted(name for name in names if VOLUME_NAME.fullmatch(name))
+        return self._closed.list_names()
 
     async def create_volume(
         self,
@@ -115,62 +84,41 @@ class VolumeRegistry:
         mirror: str = "sync",
         link: dict[str, Any] | None = None,
     ) -> int:
-        """Define a volume whose primary has lost everything; return its size in bytes.
-
-        *link*: settings of the live link, over which the backup is looked at as well.
-
-        Raises:
-            UserError: the input cannot be used. SourceError: the backup did not answer.
-            Whatever it raises, nothing was changed.
-        """
-        check_name(name)
-        state_path = self.state_dir / f"{name}.db"
-        if definition_path(self.definition_dir, name).exists() or state_path.exists():
-            raise VolumeExistsError(name)
-        self._check_no_restore(name)
-        policy = parse_mirror(mirror)
+        """Define a volume; return its size in bytes. See ``ClosedVolumes.create``."""
         peer = PeerDefinition(backup, credentials, parse_link(link or {}, bulk=False))
-        parse_iscsi_url(backup)
-        check_unused(primary)
-        found = await probe_backup(peer)
-        facts = first_facts(found, await probe_primary(primary, found), VolumeOptions())
-        try:
-            make_private(self.state_dir)
-        except OSError as error:
-            raise StateWriteError(str(state_path), str(error)) from error
-        save_definition(self.definition_dir, name, Definition(primary, peer, policy))
-        try:
-            StateDb.create(state_path, facts)
-        except RestoreError:
-            definition_path(self.definition_dir, name).unlink()
-            raise
-        log.info(log_line(f"created, {found.size} bytes", volume=name, operation="create"))
-        return found.size
+        return await self._closed.create(name, Definition(primary, peer, parse_mirror(mirror)))
 
     async def delete_volume(self, name: str) -> None:
         """Forget a volume that is not open: its definition and its state, not the data."""
         self.check(name)
+        self._check_closed(name)
+        await self._closed.delete(name)
+
+    async def rebuild_state(self, name: str) -> str:
+        """Make the state of *name* anew, with everything lost. See ``ClosedVolumes.rebuild``."""
+        return await self._closed.rebuild(name, check_closed=self._check_closed)
+
+    async def link_down(self, name: str) -> None:
+        """Take the bulk link of *name* down, also of a volume that is not open.
+
+        Raises:
+            WrongStateError: the merge runs, or no command has brought it up. LinkCommandError: it
+                counts as up.
+        """
+        if name in self._open:
+            await self._open[name].link.down()
+        else:
+            await self._closed.take_link_down(name)
+
+    def _check_closed(self, name: str) -> None:
         if name in self._open:
             raise VolumeInUseError(name)
-        self._check_no_restore(name)
-        with suppress(StateCorruptError, StateNewerError, WrongStateError):
-            await self.link_down(name)
-        definition_path(self.definition_dir, name).unlink()
-        for suffix in ("", *BESIDE):
-            with suppress(FileNotFoundError):
-                (self.state_dir / f"{name}.db{suffix}").unlink()
-
-    def _check_no_restore(self, name: str) -> None:
-        """Raise UnfinishedRestoreError if a snapshot may be left; it must meet no other volume."""
-        if record_path(self.state_dir, name).exists():
-            raise UnfinishedRestoreError(name, "its snapshot may still be on the backup host")
 
     # --- open volumes -------------------------------------------------------------------
 
     async def open_volume(self, name: str, size: int, block_size: int) -> VolumeEngine:
         """Open *name* for LIO. Never waits for a peer. See ``opening.open_engine``."""
-        if name in self._open:
-            raise VolumeInUseError(name)
+        self._check_closed(name)
         engine = await open_engine(
             name,
             self.definition_dir,
@@ -217,26 +165,8 @@ class VolumeRegistry:
         """Return the status document of *name*; of a volume that is not open only its state."""
         check_name(name)
         restore = {"restore_from": describe_record(self.state_dir, name)}
-        if name in self._open:
-            return describe(self._open[name]) | restore
-        self.check(name)
-        path = self.state_dir / f"{name}.db"
-        document: dict[str, Any] = {"volume": name, "state": "closed"} | restore
-        try:
-            facts, is_restored = retirement.peek(path)
-        except (StateCorruptError, StateNewerError) as error:
-            return document | {
-                "advice": str(error),
-                "state_file": {"path": str(path), "error": str(error)},
-            }
-        return document | {
-            "advice": str(VolumeNotOpenError(name)),
-            "size": facts.get("size"),
-            "block_size": facts.get("block_size"),
-            "restored": is_restored,
-            "state_file": {"path": str(path), "error": ""},
-            "bulk_link": closed_status(name, facts.get(BULK_LINK)),
-        }
+        found = self._open.get(name)
+        return (self._closed.status(name) if found is None else describe(found)) | restore
 
     async def map(self, name: str, cells: int) -> dict[str, Any]:
         """Return the map document of an open volume. See ``map_summary.summarize``."""
@@ -286,35 +216,12 @@ class VolumeRegistry:
 
     async def retire(self, name: str, *, forget: bool) -> None:
         """Put *name* aside after a handover. See ``retirement.retire``."""
-        if name in self._open:
-            raise VolumeInUseError(name)
+        self._check_closed(name)
         retirement.retire(name, self.definition_dir, self.state_dir, forget=forget)
 
     async def take_back(self, name: str) -> None:
         """Let *name* be opened again after a handover. See ``retirement.take_back``."""
         await retirement.take_back(name, self.definition_dir, self.state_dir)
-
-    async def rebuild_state(self, name: str) -> str:
-        """Make the state of *name* anew, with everything lost; return what that costs.
-
-        Raises:
-            VolumeInUseError: it is being served. SourceError, UserError: the backup or the disk
-                cannot be looked at. StateWriteError, StateNewerError. Nothing was changed then.
-        """
-        definition = load_definition(self.definition_dir, name)
-        if name in self._open:
-            raise VolumeInUseError(name)
-        found = await probe_backup(definition.backup, flush=True)
-        disk = await probe_primary(definition.primary, found)
-        if name in self._open:
-            raise VolumeInUseError(name)
-        facts = first_facts(found, disk, definition.options)
-        # here on the loop, though it blocks for a few fsyncs: nobody may open it meanwhile
-        report = rebuild(self.state_dir / f"{name}.db", facts)
-        sentence = f"state rebuilt: {report.cost()}"
-        log.warning(log_line(sentence, volume=name, operation="state-rebuild"))
-        kept = f" The old state is kept as {report.moved_to}." if report.moved_to else ""
-        return f"All of {name!r} is lost now and comes from the backup. {report.cost()}{kept}"
 
     # --- snapshot and merge ---------------------------------------------------------------
 
@@ -405,24 +312,3 @@ class VolumeRegistry:
     async def merge_cancel(self, name: str) -> None:
         """Stop the merge; what is merged stays merged."""
         await job_verbs.merge(self.engine(name), "cancel")
-
-    async def link_down(self, name: str) -> None:
-        """Take the bulk link of *name* down, also of a volume that is not open.
-
-        Raises:
-            WrongStateError: the merge runs, or no command has brought it up. LinkCommandError: it
-                counts as up.
-        """
-        if name in self._open:
-            await self._open[name].link.down()
-            return
-        self.check(name)
-        path = self.state_dir / f"{name}.db"
-        record = StateDb.peek(path).get(BULK_LINK)
-        if record is None:
-            reason = "no command has brought it up"
-            raise WrongStateError(name, "take the bulk link down", reason)
-        await take_down_recorded(record)
-        db, _ = StateDb.open(path)
-        await db.commit_facts({BULK_LINK: None})
-        await db.close()
