@@ -60,6 +60,13 @@ def mounted(device: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def let_be_mounted(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """*device* counts as removable, and no other: the kernel tells of those of other tests, too."""
+    status = os.stat(device)
+    ours = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    monkeypatch.setattr(shipped_survey, "is_removable", lambda sysfs, number: number == ours)
+
+
 @pytest.fixture
 def stick(rig: Rig) -> Iterator[str]:
     with disk(rig) as device:
@@ -172,7 +179,7 @@ def test_snapshot_that_does_not_fit_is_shown_with_why_and_never_taken_by_itself(
 def test_disk_is_mounted_taken_and_let_go_by_itself_if_the_definition_says_so(
     rig: Rig, places: Places, stick: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped_survey, "is_removable", lambda sysfs, number: True)
+    let_be_mounted(stick, monkeypatch)
 
     async def go() -> None:
         async with served(rig, places, "mount = true\nauto_attach = true\n") as engine:
@@ -200,7 +207,7 @@ def test_disk_is_mounted_taken_and_let_go_by_itself_if_the_definition_says_so(
 def test_nothing_is_mounted_unless_the_definition_says_so(
     rig: Rig, places: Places, stick: str, monkeypatch: pytest.MonkeyPatch, definition: str
 ) -> None:
-    monkeypatch.setattr(shipped_survey, "is_removable", lambda sysfs, number: True)
+    let_be_mounted(stick, monkeypatch)
     monkeypatch.setattr(shipped_survey, "mount_read_only", _must_not_be_called)
 
     async def go() -> None:
@@ -226,7 +233,7 @@ async def _looked(rig: Rig) -> None:
 def test_disk_with_nothing_of_ours_is_unmounted_again_and_a_primary_never_mounted(
     rig: Rig, places: Places, stick: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped_survey, "is_removable", lambda sysfs, number: True)
+    let_be_mounted(stick, monkeypatch)
     tried = []
     plain = shipped_survey.mount_read_only
 
