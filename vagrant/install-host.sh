@@ -22,8 +22,4 @@ for command in "${!package_of[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-as_root=()
-[ "$(id -u)" -eq 0 ] || as_root=(sudo)
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update
-"${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" debian-archive-keyring
+"$(dirname "$0")/install-packages.sh" "${missing[@]}" debian-archive-keyring

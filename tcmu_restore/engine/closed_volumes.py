@@ -36,7 +36,7 @@ from .definition import (
 )
 from .retirement import peek
 from .state_db import StateDb
-from .state_files import BESIDE
+from .state_files import files_of, state_path
 from .state_rebuild import rebuild
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ class ClosedVolumes:
             Whatever it raises, nothing was changed.
         """
         check_name(name)
-        state_path = self._state_path(name)
-        if definition_path(self._definition_dir, name).exists() or state_path.exists():
+        state = self._state_path(name)
+        if definition_path(self._definition_dir, name).exists() or state.exists():
             raise VolumeExistsError(name)
         self._check_no_restore(name)
         parse_iscsi_url(definition.backup.url)
@@ -79,10 +79,10 @@ class ClosedVolumes:
         try:
             make_private(self._state_dir)
         except OSError as error:
-            raise StateWriteError(str(state_path), str(error)) from error
+            raise StateWriteError(str(state), str(error)) from error
         save_definition(self._definition_dir, name, definition)
         try:
-            StateDb.create(state_path, facts)
+            StateDb.create(state, facts)
         except RestoreError:
             definition_path(self._definition_dir, name).unlink()
             raise
@@ -95,10 +95,8 @@ class ClosedVolumes:
         with suppress(StateCorruptError, StateNewerError, WrongStateError):
             await self.take_link_down(name)
         definition_path(self._definition_dir, name).unlink()
-        path = self._state_path(name)
-        for suffix in ("", *BESIDE):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).unlink()
+        for path in files_of(self._state_path(name)):
+            path.unlink(missing_ok=True)
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the status document of *name*. Raises UnknownVolumeError, BadDefinitionError."""
@@ -160,7 +158,7 @@ class ClosedVolumes:
         return f"All of {name!r} is lost now and comes from the backup. {report.cost()}{kept}"
 
     def _state_path(self, name: str) -> Path:
-        return self._state_dir / f"{name}.db"
+        return state_path(self._state_dir, name)
 
     def _check_no_restore(self, name: str) -> None:
         """Raise UnfinishedRestoreError if a snapshot may be left; it must meet no other volume."""

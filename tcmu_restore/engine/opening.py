@@ -36,6 +36,7 @@ from .definition import Definition, PeerDefinition, load_definition
 from .device_watch import DeviceWatch
 from .link_settings import LinkSettings
 from .state_db import StateDb, StoredState
+from .state_files import state_path
 from .state_reading import geometry_of
 from .volume_engine import Parts, VolumeEngine
 
@@ -109,7 +110,7 @@ async def open_engine(  # noqa: PLR0913 - keyword-only settings
         StateWriteError: the state file is locked, or an old one cannot be migrated.
     """
     definition = load_definition(definition_dir, name)
-    db, stored = StateDb.open(state_dir / f"{name}.db")
+    db, stored = StateDb.open(state_path(state_dir, name))
     try:
         geometry = _geometry(db, stored.facts, definition)
         _check_told(name, geometry, size, block_size, stored.facts.get("grown_from", ()))

@@ -17,7 +17,7 @@ from ..log_line import log_line
 from ..whole_file import sync_folder
 from .definition import definition_path, load_definition, parse_mirror, save_protection
 from .state_db import StateDb
-from .state_files import BESIDE
+from .state_files import files_of, state_path
 from .state_reading import geometry_of, load
 from .volume_engine import VolumeEngine
 
@@ -43,12 +43,12 @@ async def protect(engine: VolumeEngine, definition_dir: Path, mirror: str) -> No
     engine.resync.kick()
 
 
-def peek(state_path: Path) -> tuple[dict[str, Any], bool]:
+def peek(path: Path) -> tuple[dict[str, Any], bool]:
     """Return the facts of a state file that is not open, and whether everything is restored.
 
     Raises StateNewerError and StateCorruptError; changes nothing.
     """
-    stored = load(state_path).stored
+    stored = load(path).stored
     facts = stored.facts
     try:
         count = geometry_of(facts).region_count
@@ -66,7 +66,7 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
         WrongStateError: the primary does not hold everything; nothing was changed.
         StateCorruptError, StateNewerError, BadDefinitionError: nothing was changed.
     """
-    state = state_dir / f"{name}.db"
+    state = state_path(state_dir, name)
     definition = definition_path(definition_dir, name)
     is_begun = not definition.exists() and _aside(definition).exists()
     if not is_begun:
@@ -75,7 +75,7 @@ def retire(name: str, definition_dir: Path, state_dir: Path, *, forget: bool) ->
             reason = "its primary does not hold everything; let the restore finish first"
             raise WrongStateError(name, "hand over", reason)
     try:
-        for path in (definition, *(state.with_name(state.name + end) for end in ("", *BESIDE))):
+        for path in (definition, *files_of(state)):
             with suppress(FileNotFoundError):
                 path.replace(_aside(path))
             sync_folder(path)
@@ -99,16 +99,15 @@ async def take_back(name: str, definition_dir: Path, state_dir: Path) -> None:
         UnknownVolumeError: nothing of that name was put aside.
         StateCorruptError, StateNewerError, StateWriteError, BadDefinitionError: it stays aside.
     """
-    definition, state = definition_path(definition_dir, name), state_dir / f"{name}.db"
+    definition, state = definition_path(definition_dir, name), state_path(state_dir, name)
     if definition.exists():
         return
     aside = _aside(definition)
     if not aside.exists():
         raise UnknownVolumeError(name)
     try:
-        for end in ("", *BESIDE):
+        for path in files_of(state):
             with suppress(FileNotFoundError):
-                path = state.with_name(state.name + end)
                 _aside(path).replace(path)
         sync_folder(state)
         await _make_all_stale(state)

@@ -49,6 +49,16 @@ class StateFiles:
     """Commits that were reported as durable; None if that is not known."""
 
 
+def state_path(folder: Path, name: str) -> Path:
+    """Return where the database of the volume *name* is."""
+    return folder / f"{name}.db"
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the names of the database *path* and of all that belongs to it, the database first."""
+    return [path, *(beside(path, suffix) for suffix in BESIDE)]
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the name of the file that belongs to the database *path*."""
     return path.with_name(path.name + suffix)
@@ -108,9 +118,9 @@ def place_instead(path: Path, new: Path, aside: Path) -> None:
     with the same *aside* if there is a note.
     """
     if find_moved(path) is None:
-        for suffix in ("", *BESIDE):
+        for old, kept in zip(files_of(path), files_of(aside), strict=True):
             with suppress(FileNotFoundError):
-                os.link(beside(path, suffix), beside(aside, suffix))
+                os.link(old, kept)
         sync_folder(path)
         _replace(path, write_aside(path, NOTE + aside.name.encode() + b"\n", ".note"))
     delete_beside(path)
@@ -141,8 +151,8 @@ def write_aside(path: Path, content: bytes, suffix: str = ".new") -> Path:
 
 def delete_beside(path: Path) -> None:
     """Delete the log and the mark of *path*, durably. May raise OSError."""
-    for suffix in BESIDE:
-        beside(path, suffix).unlink(missing_ok=True)
+    for file in files_of(path)[1:]:
+        file.unlink(missing_ok=True)
     sync_folder(path)
 
 

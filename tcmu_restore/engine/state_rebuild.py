@@ -24,7 +24,7 @@ from pyroaring import BitMap64
 
 from ..core.region_sets import RegionSets, runs_of
 from ..errors import StateWriteError
-from .state_files import BESIDE, beside, find_moved, place_instead, read_files, write_aside
+from .state_files import beside, files_of, find_moved, place_instead, read_files, write_aside
 from .state_reading import geometry_of
 from .state_salvage import NOTHING, Salvage, salvage
 from .state_schema import StoredState, encode_state
@@ -131,7 +131,7 @@ def _suffixes() -> Iterator[str]:
 
 
 def _is_taken(path: Path) -> bool:
-    return any(beside(path, suffix).exists() for suffix in ("", *BESIDE))
+    return any(file.exists() for file in files_of(path))
 
 
 # --- what the new state says ----------------------------------------------------------------

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -273,20 +272,11 @@ class WatchedTerminal:
         os.close(self.controller)
 
 
-@contextmanager
-def watched_terminal(bus_address: str) -> Iterator[WatchedTerminal]:
-    terminal = WatchedTerminal(bus_address)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
-
-
 def test_termination_leaves_the_terminal_as_it_was(
     bus_address: str, registry: FakeRegistry
 ) -> None:
     registry.volumes["a"] = cast(dict[str, Any], busy_status())
-    with service_thread(registry, bus_address), watched_terminal(bus_address) as watched:
+    with service_thread(registry, bus_address), closing(WatchedTerminal(bus_address)) as watched:
         watched.read_until(b"Event 49")
         watched.process.terminate()
         assert watched.process.wait(20) == 143
@@ -300,7 +290,7 @@ def test_real_terminal_sees_a_restart_through_and_is_left_as_it_was(
     with ExitStack() as stack:
         first = stack.enter_context(ExitStack())
         first.enter_context(service_thread(registry, bus_address))
-        watched = stack.enter_context(watched_terminal(bus_address))
+        watched = stack.enter_context(closing(WatchedTerminal(bus_address)))
         watched.read_until(b"Event 49")
         first.close()
         watched.read_until(b"No answer since")

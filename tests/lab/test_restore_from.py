@@ -148,7 +148,11 @@ BAD_INPUT = {
     "unknown host key": (f"--known-hosts /dev/null --key {KEY}", 2, "host key"),
     "wrong key": (f"--known-hosts {KNOWN} --key /root/other", 2, "authorized_keys"),
     "no such origin": (f"--known-hosts {KNOWN} --key {KEY} --origin block/other", 4, "other"),
-    "no such portal": (f"--known-hosts {KNOWN} --key {KEY} --portal 10.77.9.9", 4, "10.77.9.9"),
+    "no such portal": (
+        f"--known-hosts {KNOWN} --key {KEY} --portal 10.77.9.9",
+        4,
+        "no interface of this host",
+    ),
     "nobody there": (f"--known-hosts {KNOWN} --key {KEY} --port 9", 4, "cannot be reached"),
 }
 

@@ -33,7 +33,7 @@ class Races:
         self._spoil(region)
         stop = min(region + 4, self.world.geometry.region_count)
         self.simulation.read_extent(self.world.geometry.extent_of(range(region, stop)))
-        self.simulation.write_extent(self._extent_of(region))
+        self.simulation.write_extent(self.world.extent_of(region))
         return region
 
     def edge_race(self) -> int | None:
@@ -41,7 +41,7 @@ class Races:
 
         The kill makes the region lost again while the backup has its bytes in the cache only.
         """
-        lost = [one for one in self.world.lost() if self._extent_of(one).length > UNIT]
+        lost = [one for one in self.world.lost() if self.world.extent_of(one).length > UNIT]
         if "reset_backup" not in self.enabled or not lost:
             return None
         region = self.rng.choice(lost)
@@ -71,7 +71,7 @@ class Races:
         self._flush_alone()
         self._spoil(region)
         self.faults.cut_link()
-        self.simulation.read_extent(self._extent_of(region))
+        self.simulation.read_extent(self.world.extent_of(region))
         return region
 
     def outdated_race(self) -> int | None:
@@ -85,7 +85,7 @@ class Races:
         self.world.is_linked = True
         self._resync_alone(region)
         self._spoil(region)
-        self.simulation.read_extent(self._extent_of(region))
+        self.simulation.read_extent(self.world.extent_of(region))
         for _ in range(12):
             ready = self.world.ready()
             if not ready or region in self.world.lost():
@@ -134,13 +134,13 @@ class Races:
         world = self.world
         self._let_go_on(until=lambda: any(isinstance(one, CommitSize) for one in world.commits))
         if world.commits:
-            self.simulation.read_extent(self._extent_of(world.geometry.region_count - 1))
+            self.simulation.read_extent(self.world.extent_of(world.geometry.region_count - 1))
 
     def _lose_alone(self, region: int) -> None:
         """Let a read find that *region* is lost while the backup is away."""
         self.faults.cut_link()
         self._spoil(region)
-        self.simulation.read_extent(self._extent_of(region))
+        self.simulation.read_extent(self.world.extent_of(region))
         self._let_go_on()
         self.world.is_linked = True
 
@@ -160,7 +160,7 @@ class Races:
             self.simulation.prepare_snapshot()
         self._let_go_on()
         self.world.attach_snapshot(None)
-        self.simulation.read_extent(self._extent_of(region))
+        self.simulation.read_extent(self.world.extent_of(region))
         self._let_go_on()
 
     def _let_go_on(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -176,7 +176,7 @@ class Races:
         self.world.slot.spoil(region * REGION // UNIT)
 
     def _write_alone(self, region: int) -> None:
-        self._run_alone(lambda: self.simulation.write_extent(self._extent_of(region)))
+        self._run_alone(lambda: self.simulation.write_extent(self.world.extent_of(region)))
 
     def _flush_alone(self) -> None:
         self._run_alone(self.simulation.begin_flush)
@@ -184,7 +184,7 @@ class Races:
     def _resync_alone(self, region: int) -> None:
         volume = self.world.volume
         if region in volume.state.overwrite_map.sets.stale:
-            step = volume.resync_step(self._extent_of(region))
+            step = volume.resync_step(self.world.extent_of(region))
             self._run_alone(lambda: self.world.start(step, lambda _: None))
 
     def _run_alone(self, begin: Callable[[], None]) -> None:
@@ -193,6 +193,3 @@ class Races:
         begin()
         if len(self.world.tasks) > before:
             self.faults.run_until(self.world.tasks[-1], lambda: False)
-
-    def _extent_of(self, region: int) -> Extent:
-        return self.world.geometry.extent_of(range(region, region + 1))

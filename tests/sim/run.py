@@ -117,9 +117,7 @@ class Simulation:
         unit = self.rng.randrange(units)
         length = self.rng.randrange(1, min(20, units - unit) + 1)
         if self.rng.random() < 0.3:  # whole regions
-            return self.world.geometry.extent_of(
-                range(unit * UNIT // REGION, unit * UNIT // REGION + 1)
-            )
+            return self.world.extent_of(unit * UNIT // REGION)
         return Extent(unit * UNIT, length * UNIT)
 
     def region(self) -> int:
@@ -306,7 +304,7 @@ class Simulation:
 
     def accepted(self, regions: BitMap64) -> None:
         for region in regions:
-            extent = self.world.geometry.extent_of(range(region, region + 1))
+            extent = self.world.extent_of(region)
             for unit in range(extent.offset // UNIT, extent.end // UNIT):
                 self.oracle.accepted(unit, self.world.backup.possible(unit))
 
@@ -376,7 +374,7 @@ class Simulation:
         if region in state.overwrite_map.sets.outdated:
             assert self.faults.losses, f"region {region}: outdated, and nothing was ever lost"
             return
-        extent = state.geometry.extent_of(range(region, region + 1))
+        extent = self.world.extent_of(region)
         memory = bytearray(extent.length)
         self.must_succeed(self.world.volume.read(extent, buffers_of(memory)), f"region {region}")
         for start in range(0, extent.length, UNIT):
@@ -387,7 +385,7 @@ class Simulation:
     def compare_legs(self) -> None:
         sets, disk = self.world.volume.state.overwrite_map.sets, self.world.attached
         for region in sets.current:  # MIR-3
-            extent = self.world.geometry.extent_of(range(region, region + 1))
+            extent = self.world.extent_of(region)
             part = slice(extent.offset, extent.end)
             assert disk is not None
             assert disk.cached[part] == self.world.backup.cached[part], f"legs differ: {region}"

@@ -139,6 +139,10 @@ class World:
         """The volume's, as it is now."""
         return self.volume.state.geometry
 
+    def extent_of(self, region: int) -> Extent:
+        """The bytes of one region; the last one may be shorter."""
+        return self.geometry.extent_of(range(region, region + 1))
+
     def open_volume(self) -> Volume:
         """Do as ``opening.open_engine``."""
         geometry = Geometry(self.size, 512, REGION, 2 * REGION)
