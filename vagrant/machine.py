@@ -121,7 +121,8 @@ class Machine:
     def shut_down(self, verb: str = "poweroff") -> None:
         """Shut down in order; a machine that takes too long is an error."""
         assert self._process is not None
-        self.start_script(f"systemctl {verb}")
+        # with systemd's messages on the console, which then names what takes long
+        self.start_script(f"kill -s RTMIN+20 1; systemctl {verb}")
         limit = _SHUTDOWN_SECONDS * self._accelerator.patience
         try:
             self._process.wait(limit)
