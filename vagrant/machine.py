@@ -122,7 +122,7 @@ class Machine:
         """Shut down in order; a machine that takes too long is an error."""
         assert self._process is not None
         # with systemd's messages on the console, which then names what takes long
-        self.start_script(f"kill -s RTMIN+20 1; systemctl {verb}")
+        self.start_script(f"/usr/bin/kill -s RTMIN+20 1; systemctl {verb}")
         limit = _SHUTDOWN_SECONDS * self._accelerator.patience
         try:
             self._process.wait(limit)
