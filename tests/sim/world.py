@@ -118,8 +118,9 @@ class World:
         self.epoch = 0
         self.is_linked = self.is_snapshot_linked = True
         self.commits_fail = False
-        self.landed: Commit | None = None
-        """A commit that failed and is found all the same, if no later one takes its place."""
+        self.landed: tuple[Commit, SimStore] | None = None
+        """A commit that failed and is found all the same, if no later one takes its place; and the
+        disk that was in the slot."""
         self.sets = RegionSets.empty()
         self.zones: set[int] = set()
         self.is_failed = False
@@ -311,10 +312,10 @@ class World:
             case CommitMap() | CommitIntent() | AdoptPrimary() | CommitSize():
                 self.commits.pop(0)
                 if self.commits_fail:
-                    self.landed = effect if self.rng.random() < 0.3 else None
+                    self.landed = (effect, self.slot) if self.rng.random() < 0.3 else None
                     raise StateWriteError("state", "simulated")
                 self.landed = None
-                self.commit(effect)
+                self.commit(effect, self.slot)
                 if isinstance(effect, AdoptPrimary):
                     self.attached = self.identity = self.slot
             case FindZeros(extent):
@@ -325,7 +326,8 @@ class World:
                 assert_never(effect)
         return None
 
-    def commit(self, effect: Commit) -> None:
+    def commit(self, effect: Commit, slot: SimStore) -> None:
+        """Keep *effect*, begun when the disk *slot* was there."""
         if isinstance(effect, CommitIntent):
             self.zones = (self.zones | set(effect.armed)) - set(effect.disarmed)
             return
@@ -335,7 +337,7 @@ class World:
         if effect.image.chunks:
             self.sets = effect.image.chunks[0]
         if isinstance(effect, AdoptPrimary):
-            self.is_failed, self.recorded = False, self.slot
+            self.is_failed, self.recorded = False, slot
         else:
             self.is_failed = effect.diskless
 
@@ -415,12 +417,13 @@ class World:
             for part in task.parts:
                 if isinstance(part, (Write, Zero)) and self.rng.random() < 0.5:
                     self.try_to_perform(part)
-        done: list[Commit] = self.commits[: self.rng.randrange(len(self.commits) + 1)]
+        begun = self.commits[: self.rng.randrange(len(self.commits) + 1)]
+        done = [(commit, self.slot) for commit in begun]
         if not done and self.landed is not None:
             done = [self.landed]
         self.landed = None
-        for commit in done:
-            self.commit(commit)
+        for commit, slot in done:
+            self.commit(commit, slot)
         self.commits.clear()
         for task in list(self.tasks):
             task.procedure.close()
