@@ -34,6 +34,8 @@ class Oracle:
         self.units: list[list[Entry]] = []
         self.backup_grew(content)
         self.readings: list[Reading] = []
+        self.accepted_at: dict[int, int] = {}
+        """When, by unit, if it is not known to be durable."""
 
     def backup_grew(self, content: bytes) -> None:
         """The backup holds *content* behind what it held: that is right until hosts write there."""
@@ -106,12 +108,19 @@ class Oracle:
         ]
 
     def accepted(self, unit: int, values: set[bytes]) -> None:
-        """The admin accepts *values*, old as they are; the newest stays right as well."""
-        pending = [e for e in self.units[unit] if e.ended is None]
+        """The admin accepts *values*, old as they are; the newest stays right as well.
+
+        Until that is durable (``acceptance_kept``) a crash may undo it.
+        """
         allowed = values | self.visible(unit)
-        at = self.tick()
-        self.units[unit] = [Entry(value, at, at) for value in sorted(allowed)] + pending
+        self.accepted_at[unit] = at = self.tick()
+        self.units[unit] += [Entry(value, at, at) for value in sorted(allowed)]
         self._widen_readings(unit, allowed)
+
+    def acceptance_kept(self, units: range) -> None:
+        """What was accepted of *units* is durable."""
+        for unit in self.accepted_at.keys() & set(units):
+            self._forget_before(unit, self.accepted_at.pop(unit))
 
     def crashed(self, content: list[bytes | None], unsettled: set[int]) -> None:
         """After a crash each unit holds one of its entries; from now on that one.
@@ -123,6 +132,7 @@ class Oracle:
         assert len(content) * UNIT >= self.size, "after a crash the volume is smaller (GROW-2)"
         self.size = len(content) * UNIT
         self.readings.clear()
+        self.accepted_at.clear()
         now = self.tick()
         for unit, found in enumerate(content):
             allowed = {e.value for e in self.units[unit]}

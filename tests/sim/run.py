@@ -254,8 +254,7 @@ class Simulation:
         if roll < 0.3:
             return self.begin_replace()
         if roll < 0.5:
-            world.start(world.volume.accept_outdated(self.extent()), _nothing)
-            return "accept"
+            return self.begin_accept()
         if roll < 0.6 and "declare" in self.enabled:
             self.faults.losses += 1
             extent = self.extent()
@@ -295,6 +294,18 @@ class Simulation:
         self.faults.offer_disk(same=same)
         world.start(world.volume.replace_primary(same_disk=same), self.replaced)
         return "same" if same else "other"
+
+    def begin_accept(self) -> str:
+        extent = self.extent()
+        regions = self.world.geometry.regions(extent)
+        units = range(regions.start * REGION // UNIT, regions.stop * REGION // UNIT)
+
+        def done(error: Any) -> None:
+            if error is None:
+                self.oracle.acceptance_kept(units)
+
+        self.world.start(self.world.volume.accept_outdated(extent), done)
+        return "accept"
 
     def replaced(self, _: Any) -> None:
         self.replacing = None
