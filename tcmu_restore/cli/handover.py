@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..options import SUBTYPE
 from . import lio_restore
 from .condition import is_open
 from .confirmation import YES_OPTION, confirm
@@ -122,7 +123,8 @@ def carry_out(client: ServiceClient, rtslib: ModuleType, plan: HandoverPlan) -> 
     lio_restore.save(rtslib, lambda config: _with_groups_open(config, plan))
     _open_groups(rtslib, plan, wanted=True)
     plan.end(is_done=True)
-    where = f"/backstores/{plan.after['plugin']}/{plan.after['name']}"
+    plugin = f"user:{SUBTYPE}" if plan.is_undo else plan.after["plugin"]
+    where = f"/backstores/{plugin}/{plan.after['name']}"
     return [f"{plan.volume} is {where} now; LUNs: {len(plan.luns)}. The configuration is saved."]
 
 

@@ -186,12 +186,13 @@ def test_an_undo_makes_the_volume_again_killed_after_any_change(rig: Rig) -> Non
         plan = make_way_back(again.rtslib, "a")
         again.kernel.steps_left = steps
         try:
-            carry_out(again.client, again.rtslib, plan)
+            said = carry_out(again.client, again.rtslib, plan)
         except KeyboardInterrupt:
             again.kernel.steps_left = None
             found = load_plan("a")
             assert found == plan
-            carry_out(again.client, again.rtslib, found)
+            said = carry_out(again.client, again.rtslib, found)
+        assert said[0].startswith("a is /backstores/user:restore/a now; LUNs: 2.")
         now = again.kernel.dump()
         assert now == again.before
         assert json.loads((rig.folder / "saveconfig.json").read_text()) == now

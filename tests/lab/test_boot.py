@@ -227,3 +227,27 @@ def test_handover_under_load(scene: ServedScene) -> None:
     counts = json.loads(load.job.wait().strip().splitlines()[-1])
     assert counts["errors"]
     print(f"a LUN taken away and given back: {counts['errors']}")
+
+
+def test_handover_is_undone_under_load(scene: ServedScene) -> None:
+    lab = scene.lab
+    scene.log_out()
+    device = scene.log_in()
+    before = identity(scene, device)
+    load = Load(scene, device, "undo")
+    said = scene.restore("handover boot --undo --yes")
+    assert "boot is /backstores/user:restore/boot now; LUNs: 1." in said
+    load.go_on()
+    load.stop()
+    load.check()
+    assert identity(scene, device) == before
+    assert saved_plugins(scene) == ["user"]
+    # what was written meanwhile is unknown: all of it was stale, and was sent
+    status = scene.wait_until("in sync", lambda status: status["state"] == "in_sync", 240)
+    assert status["counters"]["regions_resynced"] >= GROWN // 4096
+    lab.initiator.run("sync")
+    grown = ServedScene(lab, scene.name, GROWN)
+    digest = grown.digest(lab.primary, scene.primary_disk)
+    assert digest == grown.digest(lab.backup, scene.backup_device)
+    assert digest == grown.digest(lab.initiator, device)
+    scene.log_out()
