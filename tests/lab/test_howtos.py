@@ -18,6 +18,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 PAGES = sorted(path for path in HOWTOS.glob("*.md") if path.name != "README.md")
 DISK_SIZE = SIZE + (1 << 20)
+TRAVEL_SIZE = 2 * SIZE
+"""With room for everything uncompressed, beside what its file system takes."""
+
 SLOW_BITS_PER_SECOND = 2_000_000
 
 
@@ -50,18 +53,18 @@ class LabStage(HowToStage):
         self.lab.primary.run("echo 3 >/proc/sys/vm/drop_caches")
 
     def make_travelling_disk(self) -> None:
-        device = self.lab.backup.add_disk("travel", DISK_SIZE)
+        device = self.lab.backup.add_disk("travel", TRAVEL_SIZE)
         self.lab.backup.run(f"mkfs.ext4 -q {device}")
 
     def carry_disk(self) -> None:
         backup, primary = self.lab.backup, self.lab.primary
         content = backup.disk_file("travel")
         backup.remove_disk("travel")
-        primary.add_disk("travel", DISK_SIZE)
+        primary.add_disk("travel", TRAVEL_SIZE)
         there = primary.disk_file("travel")
         primary.remove_disk("travel")
         shutil.copyfile(content, there)
-        primary.add_disk("travel", DISK_SIZE)
+        primary.add_disk("travel", TRAVEL_SIZE)
 
     def slow_down(self) -> None:
         self.lab.backup.netem("thin", delay_ms=150, rate_bits_per_second=SLOW_BITS_PER_SECOND)
