@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,36 +10,35 @@ import pytest
 
 from vagrant.errors import GuestScriptError
 from vagrant.lab import Lab
-from vagrant.scene import BULK_BACKUP, THIN_BACKUP
+from vagrant.scene import THIN_BACKUP
 
 from .failures.load import Load
-from .failures.stage import MIB, STATE_FOLDER, Stage, staged
+from .failures.stage import MIB, Stage, staged
 from .refusals import run_all
+from .restore_login import (
+    KEY,
+    KNOWN,
+    NOTHING,
+    STEPS,
+    left_on_backup,
+    let_in,
+    restore_words,
+    run_until,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 NAME = "oneway"
-KEY, KNOWN = "/root/restore-key", "/root/restore-known-hosts"
 SLOW_BITS_PER_SECOND = 8_000_000
 """Of the bulk link: 32 MiB take half a minute, time to be killed in."""
 
-COMMAND = (
-    f"tcmu-restore restore-from {NAME} {THIN_BACKUP} --key {KEY} --known-hosts {KNOWN} "
-    f"--portal {BULK_BACKUP}"
-)
+COMMAND = restore_words(NAME)
 
 
 @pytest.fixture(scope="module")
 def stage(lab: Lab) -> Iterator[Stage]:
     """A volume whose primary knows the backup machine's host key, and may log in there."""
-    lab.primary.run(f"rm -f {KEY}*; ssh-keygen -q -t ed25519 -N '' -f {KEY}")
-    public = lab.primary.run(f"cat {KEY}.pub").strip()
-    host_key = lab.backup.run(
-        "rm -f /run/nologin; systemctl enable --quiet --now ssh\n"
-        f"mkdir -p -m 700 /root/.ssh; echo '{public}' >>/root/.ssh/authorized_keys\n"
-        "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"
-    ).strip()
-    lab.primary.run(f"echo '{THIN_BACKUP} {host_key}' >{KNOWN}")
+    let_in(lab)
     with staged(lab, NAME) as made:
         yield made
 
@@ -62,24 +60,6 @@ def start_and_kill(stage: Stage) -> None:
         job.wait()
 
 
-def left_on_backup(lab: Lab) -> dict[str, Any]:
-    """Return every trace that a snapshot could leave."""
-    script = """tcmu-restore snapshot-list --json
-lvs --noheadings -o lv_name backup | tr -d ' ' | sort | tr '\\n' ' '; echo
-ls /sys/kernel/config/target/iscsi | grep iqn | tr '\\n' ' '; echo
-ls -d /sys/kernel/config/target/core/*/* | grep -v alua | tr '\\n' ' '; echo
-cat /etc/rtslib-fb-target/saveconfig.json | grep -c snapshot || true"""
-    listed, volumes, targets, objects, saved = lab.backup.run(script).split("\n")[:5]
-    return {
-        "snapshots": json.loads(listed)["snapshots"],
-        "traces": [word for word in f"{volumes} {targets} {objects}".split() if "restore" in word],
-        "saved": int(saved),
-    }
-
-
-NOTHING = {"snapshots": [], "traces": [], "saved": 0}
-
-
 def test_killed_in_mid_merge_the_same_command_goes_on(stage: Stage) -> None:
     lab = stage.lab
     load = Load(stage)
@@ -93,7 +73,7 @@ def test_killed_in_mid_merge_the_same_command_goes_on(stage: Stage) -> None:
     assert found["merge"]["state"] in ("running", "done")  # it needs nobody
     shown = lab.primary.run(f"tcmu-restore status {NAME}")
     assert f"tcmu-restore restore-from {NAME} --abort" in " ".join(shown.split())
-    assert [each["snapshot"] for each in left_on_backup(lab)["snapshots"]] == [f"restore-{NAME}"]
+    assert left_on_backup(lab)["snapshots"] == [f"restore-{NAME}"]
     with pytest.raises(GuestScriptError, match="not finished"):
         lab.primary.run(f"{COMMAND} --provider lvm")  # another one than was begun
 
@@ -124,18 +104,12 @@ def test_backup_reboots_in_mid_merge_and_abort_removes_everything(stage: Stage) 
     assert left_on_backup(lab) == NOTHING
 
 
-@pytest.mark.parametrize("step", ["create", "attach", "merge", "detach", "delete"])
+@pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_status_names_what_removes_the_rest(stage: Stage, step: str) -> None:
     lab = stage.lab
     lab.backup.netem("bulk")
     lab.primary.run(f"tcmu-restore declare-lost {NAME} --yes")
-    record = f"{STATE_FOLDER}/{NAME}.restore-from.json"
-    lab.primary.run(
-        f"{COMMAND} >/run/restore.out 2>&1 & pid=$!\n"
-        f'until grep -qs \'"step": "{step}"\' {record}; do kill -0 $pid; done\n'
-        "kill -9 $pid",
-        timeout_seconds=300,
-    )
+    run_until(lab, NAME, step)
     found = stage.status()["restore_from"]
     assert found["remove"] == f"tcmu-restore restore-from {NAME} --abort"
     lab.primary.run(found["remove"], timeout_seconds=300)
