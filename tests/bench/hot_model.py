@@ -17,9 +17,6 @@ from typing import Any
 
 from tcmu_restore.core.buffer import buffers_of, total_length
 from tcmu_restore.core.effects import (
-    AdoptPrimary,
-    CommitIntent,
-    CommitMap,
     FindZeros,
     Flush,
     Leg,
@@ -34,7 +31,7 @@ from tcmu_restore.core.overwrite_map import OverwriteMap
 from tcmu_restore.core.pacing import Pacer, StepSizer
 from tcmu_restore.core.state import VolumeState
 from tcmu_restore.core.volume import Volume
-from tcmu_restore.engine.driver import Driver
+from tcmu_restore.engine.driver import Commit, Driver
 from tcmu_restore.engine.merge_job import MergeJob, MergeState
 from tcmu_restore.options import VolumeOptions
 from tcmu_restore.units import GiB, KiB, MiB
@@ -114,7 +111,7 @@ class Performer:
             case FindZeros():
                 return self._links[Leg.PRIMARY].transfer(0, [])
 
-    def commit(self, effect: CommitMap | CommitIntent | AdoptPrimary) -> Future[None]:
+    def commit(self, effect: Commit) -> Future[None]:
         """Answer at once."""
         del effect
         done: Future[None] = get_running_loop().create_future()

@@ -13,7 +13,7 @@ from typing import Any
 
 from tcmu_restore.units import KiB, MiB
 from tests.bench.hot_model import Load, Restore, Run
-from tests.bench.virtual_time import VirtualLoop
+from tests.support.virtual_time import VirtualLoop
 
 FOLDER = Path("build/bench")
 

@@ -35,7 +35,8 @@ def test_verbs_and_options_are_offered() -> None:
 
 def test_names_come_from_the_service(command_line: CommandLine, registry: FakeRegistry) -> None:
     for name in ("vm01", "vm02", "db"):
-        assert command_line("create", name, "--primary", "/p", "--backup", "iscsi://b/iqn.a/0")
+        made = command_line("create", name, "--primary", "/p", "--backup", "iscsi://b/iqn.a/0")
+        assert made.status == 0, made.out
     assert set(offered("tcmu-restore status vm", command_line.bus_address)) == {"vm01", "vm02"}
     assert offered("tcmu-restore merge start d", command_line.bus_address) == ["db"]
     assert offered("tcmu-restore create v", command_line.bus_address) == []

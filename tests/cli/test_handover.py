@@ -107,8 +107,8 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(lio_restore, "has_registrations", lambda _: False)
     for function in (HandoverPlan.save, HandoverPlan.end):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
-    for function in (load_plan, begun_handovers):
-        monkeypatch.setattr(function, "__defaults__", (tmp_path,))
+    for reader in (load_plan, begun_handovers):
+        monkeypatch.setattr(reader, "__defaults__", (tmp_path,))
     return Rig(tmp_path)
 
 

@@ -12,6 +12,7 @@ from tcmu_restore.cli import condition
 from tcmu_restore.cli import status_text as text
 from tcmu_restore.cli.status_view import print_overview
 from tcmu_restore.service.registry_seam import VolumeStatus
+from tcmu_restore.units import format_size
 from tests.service.fake_registry import HEAT, RESYNC, conditions, make_status
 
 
@@ -70,7 +71,7 @@ def test_unreachable_sources_say_why() -> None:
 def test_snapshot_of_a_part_says_how_much_it_covers() -> None:
     part = {"extents": [[0, 65536]], "bytes_covered": 65536}
     status = volume(snapshot={"source": "/dev/s", "reachable": True, "reason": None} | part)
-    size = text.format_size(status["size"])
+    size = format_size(status["size"])
     rows = dict(text.status_rows(status))
     assert rows["snapshot"] == f"/dev/s, covers 64 KiB of {size} (reachable)"
 

@@ -113,7 +113,7 @@ def test_low_screen_keeps_what_matters_and_drops_events() -> None:
 
 def test_rate_of_a_source_is_what_was_measured_between_looks() -> None:
     later = busy_status()
-    later["backup"] = later["backup"] | {"read_bytes": 130 * MiB}  # type: ignore[typeddict-item]
+    later["backup"]["read_bytes"] = 130 * MiB
     watcher = make_watcher(ScriptedFeed(busy_status(), later))
     asyncio.run(watcher.look())
     assert "now" not in "\n".join(screen_text(watcher))

@@ -101,8 +101,8 @@ def test_link_without_a_ceiling_goes_by_the_pacer_alone() -> None:
 
 def test_step_sizer_knows_a_line_on_which_a_step_is_felt() -> None:
     sizer = StepSizer(length_min=4096, length_max=1 << 20, depth_max=8)
-    assert not sizer.is_slow
-    sizer.step_ended(16384, 2.9)
-    assert sizer.is_slow
-    sizer.step_ended(8192, 0.01)
-    assert not sizer.is_slow
+    felt = [sizer.is_slow]
+    for length, seconds in ((16384, 2.9), (8192, 0.01)):
+        sizer.step_ended(length, seconds)
+        felt.append(sizer.is_slow)
+    assert felt == [False, True, False]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap64
 
 from tcmu_restore.core.buffer import buffers_of
-from tcmu_restore.core.effects import CommitIntent, CommitMap, Flush, Leg, Read, Write, Zero
+from tcmu_restore.core.effects import CommitIntent, CommitMap, Effect, Flush, Leg, Read, Write, Zero
 from tcmu_restore.core.extent import Extent
 from tcmu_restore.core.gate import Gate
 from tcmu_restore.core.geometry import Geometry
@@ -146,7 +146,7 @@ def test_unreadable_region_is_lost_fetched_and_rewritten() -> None:
     broken = True
     perform = driver.perform
 
-    def failing(effect: object) -> object:
+    def failing(effect: Effect) -> object:
         nonlocal broken
         if isinstance(effect, Write) and effect.leg is Leg.PRIMARY and effect.extent.covers(bad):
             broken = False
@@ -157,7 +157,7 @@ def test_unreadable_region_is_lost_fetched_and_rewritten() -> None:
             and effect.extent.overlaps(bad)
         ):
             raise SourceReadError("primary", "EIO")
-        return perform(effect)  # type: ignore[arg-type]
+        return perform(effect)
 
     driver.perform = failing  # type: ignore[method-assign]
     assert read(volume, driver, 0, 4 * REGION) == bytes(driver.legs[Leg.BACKUP][: 4 * REGION])

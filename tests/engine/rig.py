@@ -95,7 +95,7 @@ async def merged(engine: VolumeEngine) -> None:
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(_awaited(test), 60))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(_awaited(test), 60))
 
 
 async def _awaited(test: Callable[[], Awaitable[None]]) -> None:

@@ -21,6 +21,7 @@ from tcmu_restore.errors import (
     SourceUnreachableError,
     WrongStateError,
 )
+from tcmu_restore.sources.iscsi import IscsiStore
 from tests.support import tgt
 
 from .rig import SIZE, Rig, merged, read, run
@@ -88,7 +89,8 @@ def test_link_is_up_for_attach_and_merge_and_down_afterwards(rig: Rig, commands:
             await engine.link.ended()
             assert commands.done == ["up", "down"]
             assert link_of(engine) == {"state": "down", "reason": "", "take_down": ""}
-            assert not engine.performer.snapshot.is_reachable  # nothing dials it up again
+            assert engine.snapshot is not None
+            assert not engine.snapshot.is_reachable  # nothing dials it up again
         assert rig.primary.read_bytes()[:SIZE] == rig.content
         assert commands.done == ["up", "down"]
 
@@ -390,6 +392,7 @@ def test_definition_has_the_settings_that_attach_leaves_out(rig: Rig, commands: 
             await rig.registry.attach_snapshot("v", rig.snapshot.url, link={"sessions": 1})
             assert commands.done == ["up"]
             assert engine.link.settings.sessions == 1
+            assert isinstance(engine.snapshot, IscsiStore)
             assert len(engine.snapshot._links) == 1
 
     run(test)

@@ -21,6 +21,7 @@ from tcmu_restore.errors import (
     StateWriteError,
     WrongStateError,
 )
+from tcmu_restore.sources.base import BlockStore
 from tests.support.tgt import MISSING
 
 from .rig import SIZE, Rig, do, merged, read, run
@@ -36,9 +37,10 @@ class FailingDisk:
     def __init__(self, engine: VolumeEngine) -> None:
         disk = engine.performer.primary
         assert disk is not None
-        self.disk: Any = disk
+        self.disk: BlockStore = disk
         self.bad: set[int] = set()
         self.fails_writes = False
+        # it passes everything else on, which no annotation can say
         engine.performer.primary = self  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:

@@ -139,18 +139,18 @@ def test_backup_lost_in_use_degrades_and_resyncs(rig: Rig) -> None:
     run(go)
 
 
-def test_a_mistake_of_ours_fences_the_volume(rig: Rig) -> None:
-    async def broken(state: object, extent: object, buffers: object) -> None:
+def test_a_mistake_of_ours_fences_the_volume(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise AssertionError("planted")
 
     async def go() -> None:
         await rig.create()
         async with rig.opened() as engine:
             assert await read(engine, 0, 4096) == rig.content[:4096]
-            engine.volume.read = lambda extent, buffers, **_: broken(0, extent, buffers)  # type: ignore[method-assign, assignment]
-            with pytest.raises(FencedError, match="planted"):
-                await read(engine, 8192, 4096)
-            del engine.volume.read
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.volume, "read", broken)
+                with pytest.raises(FencedError, match="planted"):
+                    await read(engine, 8192, 4096)
             with pytest.raises(FencedError):  # also of current regions
                 await read(engine, 0, 4096)
             with pytest.raises(FencedError):

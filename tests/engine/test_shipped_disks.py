@@ -15,10 +15,13 @@ import pytest
 
 from tcmu_restore.engine import shipped_survey
 from tcmu_restore.engine.registry import VolumeRegistry
+from tcmu_restore.engine.shipped_mount import mount_read_only
 from tcmu_restore.engine.shipped_survey import Places
 from tcmu_restore.engine.volume_engine import VolumeEngine
 from tcmu_restore.errors import WrongStateError
+from tcmu_restore.sources.block_device import identity_of
 from tcmu_restore.sources.file import FileStore
+from tcmu_restore.sources.image_manifest import ImageHeader
 from tests.sources.loop_device import loop_device
 from tests.support.tgt import MISSING
 from tests.transfer import images
@@ -89,7 +92,7 @@ async def export(
     return folder
 
 
-def _taken(header: images.ImageHeader, taken: str) -> images.ImageHeader:
+def _taken(header: ImageHeader, taken: str) -> ImageHeader:
     return replace(header, taken=taken)
 
 
@@ -136,7 +139,7 @@ def test_disk_that_is_mounted_is_offered_and_another_volumes_is_not(
             with mounted(stick, rig.folder / "shelf" / "usb") as folder:
                 await until(lambda: bool(shipped(rig)))
                 assert shipped(rig) == [{"path": f"{folder}/ours", "taken": FRESH, "problem": ""}]
-                assert any("has arrived" in e["sentence"] for e in engine.events.as_list())
+                assert any("has arrived" in str(e["sentence"]) for e in engine.events.as_list())
                 await rig.registry.attach_snapshot("v", f"{folder}/ours")
                 assert shipped(rig) == []
                 await rig.registry.detach_snapshot("v")
@@ -235,11 +238,10 @@ def test_disk_with_nothing_of_ours_is_unmounted_again_and_a_primary_never_mounte
 ) -> None:
     let_be_mounted(stick, monkeypatch)
     tried = []
-    plain = shipped_survey.mount_read_only
 
     def mount(device: str, folder: Path) -> bool:
         tried.append(device)
-        return plain(device, folder)
+        return mount_read_only(device, folder)
 
     monkeypatch.setattr(shipped_survey, "mount_read_only", mount)
 
@@ -250,7 +252,7 @@ def test_disk_with_nothing_of_ours_is_unmounted_again_and_a_primary_never_mounte
             assert set(tried) == {stick}
             assert str(places.mount_folder) not in mount_lines()
             tried.clear()
-            engine.guard.identity = shipped_survey.identity_of(stick) or ""
+            engine.guard.identity = identity_of(stick) or ""
             rig.registry._disk_appeared(frozenset({stick}))
             await _looked(rig)
             assert tried == []

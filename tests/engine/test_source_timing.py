@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -18,26 +18,11 @@ from tcmu_restore.engine.source_timing import PROBE_LENGTH, SourceTiming
 from tcmu_restore.errors import SourceBusyError, SourceUnreachableError
 from tcmu_restore.sources.memory import MemoryStore
 from tests.support import tgt
+from tests.support.virtual_time import VirtualLoop
 
 from .rig import SIZE, Rig, read, run
 
 MIB = 1 << 20
-
-
-class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time is moved by hand; waiting for a timer moves it there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self.now = max(self.now, self._scheduled[0]._when)
-        super()._run_once()
 
 
 class Source(MemoryStore):
@@ -89,9 +74,9 @@ class Pair:
         return loop.time() - began
 
 
-def simulate(main: Callable[[], Awaitable[Any]]) -> None:
-    with asyncio.Runner(loop_factory=Clock) as runner:
-        runner.run(main())  # type: ignore[arg-type]
+def simulate(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
 
 
 def test_faster_snapshot_is_found_by_a_probe_and_asked() -> None:
@@ -126,11 +111,11 @@ def test_source_that_became_slow_is_left() -> None:
         pair = Pair(Source(0.05), Source(0.001))
         for _ in range(5):
             await pair.read()
-        assert pair.asked[-1] is Leg.SNAPSHOT
         pair.legs[Leg.SNAPSHOT].seconds = 2.0
         for _ in range(10):
             await pair.read()
-        assert pair.asked[-1] is Leg.BACKUP
+        one_waited = [Leg.SNAPSHOT]
+        assert pair.asked == [Leg.BACKUP, *[Leg.SNAPSHOT] * 4, *one_waited, *[Leg.BACKUP] * 9]
 
     simulate(main)
 

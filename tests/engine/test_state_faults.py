@@ -75,12 +75,13 @@ async def workload(db: StateDb, faulty: FaultyConnection) -> list[bool]:
     overwrite_map = OverwriteMap(100)
     overwrite_map.mark_host_written(range(7))
     image = overwrite_map.take_image()
-    found = []
-    for commit in (
+    commits: tuple[Callable[[], asyncio.Future[None]], ...] = (
         lambda: db.commit_intent([3, 4], [1]),
         lambda: db.commit_map(image, {"a": 2}),
         lambda: db.commit_facts({"b": [3]}),
-    ):
+    )
+    found = []
+    for commit in commits:
         faulty.is_committed_all_the_same = False
         is_reported = await is_done(commit())
         assert (db.last_error is None) == is_reported
@@ -224,7 +225,8 @@ def test_a_full_file_system_is_reported_and_got_over(small_file_system: Path) ->
         StateDb.create(small_file_system / "w.db", {})
     filler.unlink()
     stored = load(path).stored
-    assert (stored.facts, stored.armed_zones) == ({"a": 1}, {8})
+    assert stored.facts == {"a": 1}
+    assert stored.armed_zones == {8}
     assert sorted(file.name for file in small_file_system.iterdir()) == ["v.db", "v.db-mark"]
 
 

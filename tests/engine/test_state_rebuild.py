@@ -371,7 +371,8 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new_one(
         report = rebuild(old.path, NEW, now=datetime(2027, 1, 1, tzinfo=UTC))
         stored = load(old.path).stored
         assert {41, 42, 99, CHUNK_REGIONS + 7} <= set(stored.sets.outdated)
-        assert (stored.facts, stored.armed_zones) == (NEW, {5, 9})
+        assert stored.facts == NEW
+        assert stored.armed_zones == {5, 9}
         assert report.zones_in_doubt == 2
         assert report.moved_to is not None
         asides = (Path(report.moved_to), old.path.with_name("v.db.damaged-20261122T185207Z"))

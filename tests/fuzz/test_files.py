@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_credentials_and_their_secret_is_never_repeated(content: bytes) -> None:
 def test_secret_in_the_wrong_place_is_not_repeated() -> None:
     for content in (f"{SECRET} = 1\n", f'"{SECRET}"\n', f"user = {SECRET}\n", "a = " + "[" * 3000):
         with private(content.encode()) as path:
-            said = refused_with(BadDefinitionError, lambda path=path: load_credentials(path))
+            said = refused_with(BadDefinitionError, partial(load_credentials, path))
         assert said
         assert SECRET not in said
 

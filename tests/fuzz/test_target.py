@@ -23,7 +23,7 @@ from tcmu_restore.sources import scsi
 from tcmu_restore.sources.base import SourceGeometry
 from tcmu_restore.sources.iscsi import IscsiStore
 from tcmu_restore.sources.iscsi_url import parse_iscsi_url
-from tests.sources.scripted_target import BLOCK, Reply, ScriptedTarget, until
+from tests.sources.scripted_target import BLOCK, Answer, Reply, ScriptedTarget, until
 
 from .hostile import TOKENS, fuzzed, is_one_sentence
 
@@ -111,6 +111,10 @@ async def _call_everything(store: IscsiStore) -> None:
     assert all(part > 0 for _, part in parts)
 
 
+def constant(reply: Reply) -> Answer:
+    return lambda _cdb, _data: reply
+
+
 @fuzzed
 @given(st.lists(st.tuples(st.sampled_from(OPCODES), replies), max_size=8))
 def test_any_answer_to_any_command(script: list[tuple[int, Reply]]) -> None:
@@ -118,7 +122,7 @@ def test_any_answer_to_any_command(script: list[tuple[int, Reply]]) -> None:
         async with ScriptedTarget() as target:
             target.provisioning = 0xC0
             for opcode, reply in script:
-                target.always(opcode, lambda _cdb, _data, reply=reply: reply)
+                target.always(opcode, constant(reply))
             await use(target)
 
     asyncio.run(go())

@@ -244,8 +244,10 @@ def test_somebody_elses_snapshot_is_not_detached(rig: Rig) -> None:
     assert record is not None
     assert record.step is Step.ATTACH
     rig.clock.fatal = -1
-    rig.host.delete = lambda _: bool(rig.host.snapshots.pop("restore-v"))  # type: ignore[method-assign]
+    # the fake's own wants to see nothing attached
+    rig.host.delete = lambda request: bool(rig.host.snapshots.pop(request.snapshot))  # type: ignore[method-assign]
     rig.abort()
+    assert not rig.host.snapshots
     assert rig.service.snapshot == {"source": "/dev/other"}
     assert rig.record is None
 

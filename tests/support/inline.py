@@ -157,7 +157,7 @@ class InlineDriver:
             case Flush():
                 return 0
             case FindZeros(extent):
-                return [part for zero in self.zeros if (part := zero.intersection(extent))]
+                return [both for zero in self.zeros if (both := zero.intersection(extent))]
             case CommitMap(image) | AdoptPrimary(image):
                 self.committed.append(image)
             case CommitSize(size):

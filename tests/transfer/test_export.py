@@ -12,12 +12,14 @@ import pytest
 
 from tcmu_restore.core.buffer import buffers_of
 from tcmu_restore.errors import ExportRefusedError, SourceReadError, SourceWriteError
+from tcmu_restore.sources.file import FileStore
+from tcmu_restore.sources.image_manifest import ImageHeader
 from tcmu_restore.sources.snapshot_image import SnapshotImage
 from tcmu_restore.transfer import image_writer
 from tcmu_restore.transfer.export import ExportProgress
 from tcmu_restore.transfer.image_writer import ImageWriter
 from tcmu_restore.units import MiB
-from tests.transfer.images import EXTENT, content, export_file, flip
+from tests.transfer.images import EXTENT, content, export_file, flip, header
 
 CONTENT = content()
 DATA_EXTENTS = 11
@@ -205,20 +207,23 @@ def test_unfinished_export_of_something_else_is_refused_and_left_alone(
 
 
 def test_two_exports_to_one_directory_do_not_meet(disk: Path, tmp_path: Path) -> None:
+    told: list[ExportProgress] = []
+
     def report(progress: ExportProgress) -> None:
+        told.append(progress)
         with pytest.raises(ExportRefusedError, match="under way"):
             ImageWriter.open(tmp_path / "i", taken)
 
-    from tests.transfer import images  # noqa: PLC0415 - only to build the same header
-
-    async def header() -> Any:
-        source = images.FileStore.open(disk, read_only=True)
-        found = images.header(source)
+    async def same_header() -> ImageHeader:
+        source = FileStore.open(disk, read_only=True)
+        found = header(source)
         await source.close()
         return found
 
-    taken = asyncio.run(header())
+    taken = asyncio.run(same_header())
     export_file(disk, tmp_path / "i", report)
+    assert told
+    assert read_back(tmp_path / "i") == CONTENT
 
 
 def test_links_on_the_disk_are_not_written_through(disk: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_emulator_asks_for_a_small_code_cache(tmp_path: Path) -> None:
     qemu.write_text('#!/bin/sh\necho "$@"\n')
     qemu.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    command = [BOX_FILES / "emulator", "-accel", "tcg", "-name", "a b"]
+    command = [str(BOX_FILES / "emulator"), "-accel", "tcg", "-name", "a b"]
     said = subprocess.run(
         command, env={"PATH": path}, capture_output=True, text=True, check=True
     ).stdout

@@ -93,7 +93,12 @@ def test_lines_with_an_unfinished_one_keep_its_beginning() -> None:
 
 
 def test_latencies_are_in_the_hosts_time_and_failures_have_no_duration() -> None:
-    log = [{"waiting": 1.0}, {"online": 2.0}, {"t": 3.5, "ms": 4.0}, {"t": 4.5, "error": "gone"}]
+    log: list[dict[str, Any]] = [
+        {"waiting": 1.0},
+        {"online": 2.0},
+        {"t": 3.5, "ms": 4.0},
+        {"t": 4.5, "error": "gone"},
+    ]
     assert parse_latencies(log, 0.5) == [Latency(3.0, 4.0), Latency(4.0, None)]
 
 
