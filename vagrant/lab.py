@@ -17,7 +17,7 @@ from typing import Self
 
 from vagrant import host
 from vagrant.accelerator import choose_accelerator
-from vagrant.machine import Machine
+from vagrant.machine import Machine, boot_together
 from vagrant.network import Network
 from vagrant.ownership import owned_folder, terminated_as_interrupt
 from vagrant.project_image import build_boot_files, in_use
@@ -75,10 +75,7 @@ class Lab:
     def boot(self) -> None:
         """Boot all machines side by side and give each its role."""
         with self.timer.step("boot"):
-            for machine in self.machines:
-                machine.power_on()
-            for machine in self.machines:
-                machine.wait_until_booted()
+            boot_together(*self.machines)
         with self.timer.step("provision"):
             jobs = [start_provisioning(machine) for machine in self.machines]
             for job in jobs:

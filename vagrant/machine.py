@@ -40,6 +40,21 @@ class Counter:
     sent: int
 
 
+def boot_together(*machines: Machine) -> None:
+    """Boot machines side by side; return when all of them take scripts. Raises as `start` does."""
+    for machine in machines:
+        machine.power_on()
+    for machine in machines:
+        machine.wait_until_booted()
+
+
+def lose_power(*machines: Machine) -> None:
+    """Cut the power of all, and boot them again."""
+    for machine in machines:
+        machine.power_cut()
+    boot_together(*machines)
+
+
 class Machine:
     """A virtual machine of a lab."""
 

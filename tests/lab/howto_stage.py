@@ -70,10 +70,11 @@ _MAKE_KEY = """mkdir -p -m 700 /root/.ssh
 [ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
 cat /root/.ssh/id_ed25519.pub"""
 
-_LET_IN = """rm -f /run/nologin; systemctl enable --quiet --now ssh
+LET_IN = """rm -f /run/nologin; systemctl enable --quiet --now ssh
 mkdir -p -m 700 /root/.ssh
 grep -qxF '{0}' /root/.ssh/authorized_keys || echo '{0}' >>/root/.ssh/authorized_keys
 cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"""
+"""Lets in on the backup host who has a public key, and prints the host's own."""
 
 _LOG_IN = f"""iscsiadm -m discovery -t sendtargets -p 10.77.3.2 >/dev/null
 iscsiadm -m node -T {_IQN}server -p 10.77.3.2 --login >/dev/null
@@ -138,7 +139,7 @@ class HowToStage:
     def let_in(self) -> None:
         """Give the primary a key, the backup host its public half, and the primary the host's."""
         key = self.run("primary", _MAKE_KEY).strip().splitlines()[-1]
-        host_key = self.run("backup host", _LET_IN.format(key)).strip().splitlines()[-1]
+        host_key = self.run("backup host", LET_IN.format(key)).strip().splitlines()[-1]
         self.run("primary", f"echo '10.77.1.1 {host_key}' >/root/.ssh/known_hosts")
 
     def pull_out(self, disk: str = "disk1") -> None:

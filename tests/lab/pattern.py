@@ -23,6 +23,6 @@ def write_pattern(device: str, offset: int, length: int, seed: str) -> str:
 def digest_at(device: str, offset: int, length: int) -> str:
     """A script that prints the digest of some bytes of *device*."""
     return (
-        f"dd if={device} bs={_BLOCK} skip={offset // _BLOCK} count={length // _BLOCK} "
-        f"iflag=direct status=none | sha256sum"
+        f"dd if={device} bs={_BLOCK} skip={offset} count={length} "
+        "iflag=direct,skip_bytes,count_bytes status=none | sha256sum"
     )

@@ -7,6 +7,9 @@ import json
 from vagrant.lab import Lab
 from vagrant.scene import BULK_BACKUP, THIN_BACKUP
 
+from .failures.stage import STATE_FOLDER
+from .howto_stage import LET_IN
+
 KEY, KNOWN = "/root/restore-key", "/root/restore-known-hosts"
 
 STEPS = ("create", "attach", "merge", "detach", "delete")
@@ -17,11 +20,7 @@ def let_in(lab: Lab) -> None:
     """Give the primary a key, the backup its public half, and the primary the host's."""
     lab.primary.run(f"rm -f {KEY}*; ssh-keygen -q -t ed25519 -N '' -f {KEY}")
     public = lab.primary.run(f"cat {KEY}.pub").strip()
-    host_key = lab.backup.run(
-        "rm -f /run/nologin; systemctl enable --quiet --now ssh\n"
-        f"mkdir -p -m 700 /root/.ssh; echo '{public}' >>/root/.ssh/authorized_keys; sync\n"
-        "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub"
-    ).strip()
+    host_key = lab.backup.run(f"{LET_IN.format(public)}; sync").strip().splitlines()[-1]
     lab.primary.run(f"echo '{THIN_BACKUP} {host_key}' >{KNOWN}; sync")
 
 
@@ -35,7 +34,7 @@ def restore_words(name: str) -> str:
 
 def run_until(lab: Lab, name: str, step: str) -> None:
     """Begin to restore *name*, and kill the command as soon as *step* is recorded."""
-    record = f"/var/lib/tcmu-restore/{name}.restore-from.json"
+    record = f"{STATE_FOLDER}/{name}.restore-from.json"
     lab.primary.run(
         f"{restore_words(name)} >/run/restore.out 2>&1 & pid=$!\n"
         f'until grep -qs \'"step": "{step}"\' {record}; do kill -0 $pid; done\n'

@@ -161,6 +161,15 @@ systemctl start rtslib-fb-targetctl""")
     assert saved_plugins(scene) == ["user"]
 
 
+def check_equal(scene: ServedScene, device: str) -> None:
+    """The grown LUN, its disk and its backup hold the same bytes."""
+    lab = scene.lab
+    grown = ServedScene(lab, scene.name, GROWN)
+    digest = grown.digest(lab.initiator, device)
+    assert digest == grown.digest(lab.primary, scene.primary_disk)
+    assert digest == grown.digest(lab.backup, scene.backup_device)
+
+
 def test_resize_under_load(scene: ServedScene) -> None:
     lab = scene.lab
     device = scene.log_in()
@@ -179,10 +188,7 @@ def test_resize_under_load(scene: ServedScene) -> None:
     lab.initiator.run(f"dd if={device} of=/dev/null bs=1M iflag=direct status=none; sync")
     scene.wait_until("in sync", lambda status: status["state"] == "in_sync")
     assert scene.status()["lio_size"] == GROWN
-    grown = ServedScene(lab, scene.name, GROWN)
-    digest = grown.digest(lab.initiator, device)
-    assert digest == grown.digest(lab.primary, scene.primary_disk)
-    assert digest == grown.digest(lab.backup, scene.backup_device)
+    check_equal(scene, device)
     scene.log_out()
 
 
@@ -246,8 +252,5 @@ def test_handover_is_undone_under_load(scene: ServedScene) -> None:
     status = scene.wait_until("in sync", lambda status: status["state"] == "in_sync", 240)
     assert status["counters"]["regions_resynced"] >= GROWN // 4096
     lab.initiator.run("sync")
-    grown = ServedScene(lab, scene.name, GROWN)
-    digest = grown.digest(lab.primary, scene.primary_disk)
-    assert digest == grown.digest(lab.backup, scene.backup_device)
-    assert digest == grown.digest(lab.initiator, device)
+    check_equal(scene, device)
     scene.log_out()

@@ -66,10 +66,10 @@ def nothing_is_hot(lab: Lab) -> Iterator[None]:
         edit("1e18", "4")
 
 
-def sample(stage: Stage, is_over: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Return the status every few seconds, until it is over."""
+def sample(stage: Stage) -> list[dict[str, Any]]:
+    """Return the status every few seconds, until the merge is done."""
     found = [stage.status()]
-    while not is_over(found[-1]):
+    while found[-1]["merge"]["state"] != "done":
         time.sleep(SAMPLE_SECONDS)
         found.append(stage.status())
         assert len(found) < 100, found[-1]["merge"]
@@ -96,7 +96,7 @@ def restore(stage: Stage) -> list[dict[str, Any]]:
     reader = lab.initiator.start_script(reader_words(stage, 10_000, READS_PER_SECOND))
     try:
         stage.start_merge()
-        found = sample(stage, lambda status: status["merge"]["state"] == "done")
+        found = sample(stage)
     finally:
         lab.backup.netem("bulk")
         lab.initiator.run("touch /run/reader.stop")

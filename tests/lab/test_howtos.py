@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 from vagrant.lab import Lab
+from vagrant.machine import lose_power
 
 from .howto import HOWTOS, read_steps, run_steps
 from .howto_stage import SIZE, HowToStage
@@ -79,13 +80,7 @@ class LabStage(HowToStage):
         )
 
     def cut_power(self) -> None:
-        both = (self.lab.backup, self.lab.primary)
-        for machine in both:
-            machine.power_cut()
-        for machine in both:
-            machine.power_on()
-        for machine in both:
-            machine.wait_until_booted()
+        lose_power(self.lab.backup, self.lab.primary)
 
     def close(self) -> None:
         for link in ("thin", "bulk"):

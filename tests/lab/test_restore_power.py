@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vagrant.lab import Lab
+from vagrant.machine import lose_power
 from vagrant.scene import IQN
 
 from .failures.stage import staged
@@ -21,13 +22,7 @@ def test_both_machines_lose_power_and_the_same_command_goes_on(lab: Lab, step: s
     with staged(lab, NAME, has_file_system=False) as stage:
         lab.initiator.run(f"iscsiadm -m node -T {IQN}{NAME} --logout >/dev/null")
         run_until(lab, NAME, step)
-        both = (lab.backup, lab.primary)
-        for machine in both:
-            machine.power_cut()
-        for machine in both:
-            machine.power_on()
-        for machine in both:
-            machine.wait_until_booted()
+        lose_power(lab.backup, lab.primary)
         found = stage.wait_until(
             "there", lambda s: s["state"] != "closed" and s["backup"]["reachable"], 240
         )

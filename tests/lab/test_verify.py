@@ -11,6 +11,7 @@ from vagrant.machine import Machine
 
 from .failures.load import Load
 from .failures.stage import ZONE, Stage, staged
+from .pattern import digest_at
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -33,13 +34,7 @@ def digests_at(stage: Stage, offset: int, length: int) -> list[str]:
         (lab.primary, stage.primary_disk),
         (lab.backup, stage.backup_device),
     )
-    options = "iflag=direct,skip_bytes,count_bytes status=none"
-    return [
-        machine.run(
-            f"dd if={device} bs={BLOCK} skip={offset} count={length} {options} | sha256sum"
-        ).split()[0]
-        for machine, device in places
-    ]
+    return [machine.run(digest_at(device, offset, length)).split()[0] for machine, device in places]
 
 
 def verify(stage: Stage, repair: str) -> dict[str, Any]:
